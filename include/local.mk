@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+noinst_HEADERS += \
+	%D%/internal/cleanup.h \
+	%D%/internal/endian.h

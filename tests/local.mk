@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Every program in TESTS prints TAP or exits 0 (pass), 77 (skip), other (fail). A unit test file is tests/unit/test_MODULE.c.
+TEST_CPPFLAGS = $(AM_CPPFLAGS) -UNDEBUG
+TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(libvmpaird_la_CFLAGS)
+
+# --- core, simulator, traces ---
+
+
+# --- network, configuration, persistence ---
+
+
+# --- entry gate ---
+
+
+# --- virtual machines ---
+
+
+# --- agents, command line, control ---
+
+
+# --- whole tree: headers, purity, man pages, examples ---
+
+
