@@ -22,6 +22,7 @@ libvmpaird_la_SOURCES =
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---
 libvmpaird_la_SOURCES += \
 	%D%/cluster.c %D%/cluster.h \
+	%D%/journal.c %D%/journal.h \
 	%D%/log.c %D%/log.h \
 	%D%/loop.c %D%/loop.h
 
