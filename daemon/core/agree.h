@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How the two speeds agree: what a monitor answers while Pacemaker has not caught up with a failover, and the promotion score that
+ * makes it catch up. Pure and total: plain values in, plain values out; no clock, I/O, allocation or logging.
+ *
+ * Monitor rules
+ *  A1 A probe (interval 0) tells the truth: 8 for the running primary, 0 for a running standby, 7 when the VM is gone. Pacemaker adopts
+ *     what a probe says, so the answer becomes what Pacemaker was told.
+ *  A2 A recurring monitor of an instance that Pacemaker holds Unpromoted says 0 while the VM runs, also when it is the primary
+ *     already (8 there is a failure and Pacemaker would stop the fresh primary); 8 comes after promote only. VM gone: 7 at once.
+ *  A3 A recurring monitor of an instance that Pacemaker holds Promoted, but which is no longer primary, keeps saying 8 until the flip of
+ *     the scores is in, but at most two monitor intervals (VMP_AGREE_GRACE_MIN_MS to VMP_AGREE_GRACE_MAX_MS); then 7 when its VM is
+ *     gone, 0 when it runs as standby. Nobody to take over, or frozen: the truth at once, since no flip will come.
+ *  A4 VM not known yet (the daemon has just started): as A3, what Pacemaker expects for the same bounded time, then 1.
+ */
+#ifndef VMP_AGREE_H
+#define VMP_AGREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VMP_AGREE_GRACE_MIN_MS	2000u
+#define VMP_AGREE_GRACE_MAX_MS	30000u
+#define VMP_AGREE_BASE		1000u
+#define VMP_AGREE_LAP		900000u
+
+enum vmp_ocf {
+	VMP_OCF_OK = 0,
+	VMP_OCF_ERR_GENERIC = 1,
+	VMP_OCF_ERR_ARGS = 2,
+	VMP_OCF_ERR_UNIMPLEMENTED = 3,
+	VMP_OCF_ERR_PERM = 4,
+	VMP_OCF_ERR_INSTALLED = 5,
+	VMP_OCF_ERR_CONFIGURED = 6,
+	VMP_OCF_NOT_RUNNING = 7,
+	VMP_OCF_RUNNING_PROMOTED = 8,
+	VMP_OCF_FAILED_PROMOTED = 9,
+};
+
+enum vmp_vm_state { VMP_VM_UNKNOWN, VMP_VM_GONE, VMP_VM_RUNNING };
+
+/* What Pacemaker believes of this instance, by the last call that it made and that we answered. */
+enum vmp_told { VMP_TOLD_UNKNOWN, VMP_TOLD_STOPPED, VMP_TOLD_UNPROMOTED, VMP_TOLD_PROMOTED };
+
+struct vmp_agree_in {
+	bool probe;			/* interval 0 */
+	bool primary;			/* this node holds the pair (role establishing counts as not) */
+	bool frozen;			/* maintenance mode, unmanaged */
+	bool no_successor;		/* known: no other member can take the pair over */
+	bool flip_in;			/* known: the new primary's score has been written */
+	enum vmp_vm_state vm;
+	enum vmp_told told;
+	enum vmp_told op_role;		/* role of the recurring monitor in the CIB: PROMOTED, UNPROMOTED; UNKNOWN if none given */
+	uint64_t interval_ms;
+	uint64_t since_ms;		/* since VM or role changed against what Pacemaker was told; A4: since the daemon started */
+};
+
+struct vmp_agree_out {
+	enum vmp_ocf rc;
+	enum vmp_told told;		/* to be remembered: what Pacemaker believes after this answer */
+	const char *reason;		/* static; NULL when there is nothing to explain */
+};
+
+struct vmp_agree_out vmp_agree_monitor(const struct vmp_agree_in *in);
+
+/*
+ * Promotion score. Standbys that are in sync and ready: VMP_AGREE_BASE. The primary: above it by its epoch's counter, so that a later primary
+ * always outbids an earlier one's stale value. Others: no attribute. Once per VMP_AGREE_LAP epochs the counter wraps: then the other
+ * members' attributes are set to the base first, and the own one after that was done (lower_others).
+ */
+struct vmp_agree_score {
+	bool set;			/* false: delete the attribute */
+	bool lower_others;
+	uint32_t score;
+};
+
+struct vmp_agree_score vmp_agree_score(uint64_t epoch, bool primary, bool standby_ready);
+
+#endif

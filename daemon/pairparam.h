@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Parameters of a pair, as the CIB gives them: one table of names, types, defaults and help, from which come the agent's meta-data, its
+ * validation, the daemon's parsed form and the manual's list. Pure: no I/O; whether files and bridges exist is checked by the caller.
+ */
+#ifndef VMP_PAIRPARAM_H
+#define VMP_PAIRPARAM_H
+
+#include <jansson.h>
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMP_PAIR_MAX_ENTRY 8
+
+struct vmp_addr {
+	int family;			/* AF_INET, AF_INET6 */
+	uint8_t bytes[16];		/* network order; 4 used for v4 */
+	uint8_t prefix;
+};
+
+enum vmp_ready_kind { VMP_READY_RUNNING, VMP_READY_TCP, VMP_READY_HTTP };
+
+struct vmp_pair_params {
+	char pair[64];
+	char domain[256];				/* libvirt XML, absolute path */
+	struct vmp_addr entry[VMP_PAIR_MAX_ENTRY];
+	unsigned n_entry;
+	char entry_nic[IFNAMSIZ];			/* host bridge of the entry NIC */
+	bool has_internal;
+	struct vmp_addr internal;			/* network: host bits zero */
+	char internal_bridge[IFNAMSIZ];			/* "" = not checked: the domain XML names it */
+	enum vmp_ready_kind ready;
+	uint16_t ready_port;
+	char ready_path[128];				/* http only, begins with / */
+	uint32_t ready_timeout_ms;
+	bool peer_link_failover;
+	bool auto_failover;				/* failover=auto */
+	bool vm_exit_failover;
+	bool cold_start_auto;
+	uint32_t stop_timeout_ms;
+};
+
+enum vmp_param_type { VMP_PARAM_STRING, VMP_PARAM_SELECT, VMP_PARAM_TIME };
+
+struct vmp_param {
+	const char *name;
+	enum vmp_param_type type;
+	bool required, unique, reloadable;
+	const char *def;				/* NULL = none */
+	const char *const *options;			/* SELECT: NULL-terminated */
+	const char *shortdesc, *longdesc;
+};
+
+/* The table; ends with a NULL name. */
+extern const struct vmp_param vmp_pair_param_table[];
+
+/*
+ * Parses an object of strings. All faults are reported by error (name of the parameter, message), then -EINVAL returned; an unknown name is
+ * a fault. Missing optional parameters take their defaults.
+ */
+int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
+			  void (*error)(void *data, const char *param, const char *message), void *data);
+/* 0 when only reloadable parameters differ, else the name of the first other one in *ret_name and -EBUSY. */
+int vmp_pair_params_reloadable(const struct vmp_pair_params *a, const struct vmp_pair_params *b, const char **ret_name);
+
+bool vmp_pair_name_valid(const char *name);
+/* ADDRESS/PREFIX; 0 or -EINVAL. */
+int vmp_addr_parse(const char *text, struct vmp_addr *ret);
+/* "30s", "500ms", "2min", plain number = seconds; 0 or -EINVAL, -ERANGE. */
+int vmp_time_parse(const char *text, uint32_t *ret_ms);
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pacemaker, as far as the daemon talks to it: promotion scores are written by attrd_updater in short-lived processes, and the CIB's file
+ * is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are reaped through their pidfd, the CIB
+ * is read and parsed in a thread of ordinary priority.
+ *
+ * Scores: per pair one process at a time, in the order in which values were set; of several values waiting for the same node the newest wins.
+ * A process that exceeds the deadline is killed. After a failure the value is tried again with a growing delay (0.5 to 30 s) until written or
+ * replaced; Pacemaker being absent is reported once by the state callback, not per attempt. Values that were written are not written
+ * again until vmp_pcmk_rewrite, or the periodic refresh (attrd ignores an unchanged value).
+ *
+ * The attribute of a pair is "master-" + resource id, transient, without dampening.
+ */
+#ifndef VMP_PCMK_H
+#define VMP_PCMK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "internal/loopops.h"
+
+#define VMP_PCMK_MAX_PAIRS	64
+#define VMP_PCMK_MAX_NODES	8	/* values waiting per pair */
+
+enum vmp_pcmk_state { VMP_PCMK_UNKNOWN, VMP_PCMK_UP, VMP_PCMK_ABSENT };
+
+/* A pair as the CIB has it. */
+struct vmp_cib_pair {
+	char pair[64];
+	char rsc[128];			/* primitive's id: what OCF_RESOURCE_INSTANCE and the score attribute use */
+	char clone[128];		/* id of the clone around it, or "" */
+	bool managed;			/* is-managed of primitive, group, clone, defaults */
+	bool maintenance;		/* maintenance-mode of the cluster, of the node, or of the resource */
+	bool enabled;			/* target-role is not Stopped */
+	bool frozen;			/* !managed or maintenance: the fast path does nothing by itself */
+	char frozen_reason[96];
+};
+
+struct vmp_cib {
+	uint64_t admin_epoch, epoch, num_updates;
+	bool stonith_enabled;
+	bool maintenance_mode;		/* whole cluster */
+	unsigned n_pairs;
+	struct vmp_cib_pair pairs[VMP_PCMK_MAX_PAIRS];
+	unsigned n_skipped;		/* pairs beyond the limit, or without a usable name */
+};
+
+/* Pure: the CIB's text (without status section, as on disk) seen by node `node`. 0, -EBADMSG with a reason. */
+int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib *ret, char *reason, size_t reason_size);
+
+struct vmp_pcmk;
+
+struct vmp_pcmk_params {
+	const struct vmp_loop_ops *ops;	/* copied */
+	const char *node;		/* own node name */
+	const char *attrd_updater;	/* NULL = /usr/sbin/attrd_updater */
+	const char *cib_dir;		/* NULL = /var/lib/pacemaker/cib; may come into being later */
+	uint32_t deadline_ms;		/* 0 = 5000, per process */
+	uint32_t refresh_ms;		/* 0 = 300000 */
+	void *data;
+	void (*state)(void *data, enum vmp_pcmk_state state, const char *reason);	/* on change only */
+	/* A value is written (rc 0) or could not be written at this attempt (rc -errno); took_ms = age of the request. */
+	void (*score_done)(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms);
+	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
+	void (*cib_error)(void *data, const char *reason);
+};
+
+int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, char *reason, size_t reason_size);
+/* Ends running helpers. NULL is fine; returns NULL. */
+struct vmp_pcmk *vmp_pcmk_free(struct vmp_pcmk *p);
+
+/* Wanted score of a node (NULL = own) for the pair; set false deletes the attribute. 0, -EINVAL, -ENOSPC. */
+int vmp_pcmk_score(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *node, bool set, uint32_t score);
+/* The attribute may have been lost (start or probe came, Pacemaker or the membership changed): write again; pair NULL = all. */
+void vmp_pcmk_rewrite(struct vmp_pcmk *p, const char *pair);
+/* The pair is gone here: deletes the own attribute and forgets the pair. */
+void vmp_pcmk_forget(struct vmp_pcmk *p, const char *pair);
+enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p);
+
+uint64_t vmp_pcmk_deadline_ns(const struct vmp_pcmk *p);
+void vmp_pcmk_tick(struct vmp_pcmk *p, uint64_t now_ns);
+
+#endif
