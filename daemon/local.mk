@@ -14,6 +14,7 @@ libvmpaird_la_SOURCES =
 
 
 # --- entry gate: eBPF, fence, links, announcement ---
+libvmpaird_la_SOURCES += %D%/gate.h %D%/fence.h %D%/link.h %D%/announce.h
 
 
 # --- virtual machines: libvirt, domain XML, readiness probes ---

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * gate: the entry gate of each pair. A tc eBPF program on the member's tap, both directions, lets frames pass only while
+ * CLOCK_BOOTTIME is before an absolute expiry held in a map; a static nft fence drops everything on a gated port that is
+ * not armed. The kernel ends the lease by itself; a daemon that is dead, stopped or late cannot extend it (K1, K2).
+ *
+ * Units: every `_ns` is CLOCK_BOOTTIME in nanoseconds unless it says otherwise.
+ * Errors: 0 or negative errno; `reason` gets one sentence for people and is written only on failure.
+ * Ownership: strings and specs are copied. The gate is freed with vmp_gate_free(), which leaves ports, programs and fence
+ * in the kernel on purpose: expiry closes them (binding rule 5). vmp_gate_purge() removes them.
+ *
+ * Threads. All functions are for one thread, the caller's loop; that thread alone writes expiry words (K3). Everything that
+ * takes a kernel lock others can hold for long (the nftables commit mutex: 300 ms measured while a foreign ruleset loads;
+ * the rtnl lock: while other links are made) is done by one worker thread inside, because such a wait happens within
+ * sendmsg(2), where no timeout applies. Callbacks run in the caller's thread, within vmp_gate_dispatch() (events) or within
+ * the call that stores (binding log). No callback may free the gate. Create the gate after the process has chosen its
+ * scheduling policy: the worker inherits it.
+ *
+ * Two locks on the door, and which of them is on the fast path.
+ *   open  = word holds a live expiry AND ifindex armed. Armed always means: program attached and verified (binding rule 6).
+ *   K4 asks that a close be done only when both "word is 0" and "disarmed" are confirmed, so a port that is closed is closed
+ *   in two independent ways: taking the program off a standby's tap opens nothing.
+ *   Close: the word is stored as 0 and read back from the kernel's map at once (microseconds, takes no lock); the disarm
+ *   goes to the worker and is waited for at most `wait_us`. Normally both are confirmed within 100 us and the call returns 0.
+ *   Is the nft mutex held by somebody, the call returns -EINPROGRESS without holding up the loop, and VMP_GATE_EV_CLOSED
+ *   tells the moment of confirmation: release (R1) only then. The delay is bounded by the lease itself: the voters' guards
+ *   run out as they do after a node loss. Treating the word alone as "closed" would be faster in that rare case and would
+ *   rest on one lock, so it is not done.
+ *   Open: the arm needs a commit too. vmp_gate_prepare(), called when a candidate has its grants (RELAY_FENCE), arms
+ *   while the word is still 0, in parallel with the put round trip; vmp_gate_open() then finds the port armed.
+ *   A lapsed lease (H3) closes by the word alone and stays armed, so refreshing reopens it with one store.
+ */
+#ifndef VMP_GATE_H
+#define VMP_GATE_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMP_GATE_BPFFS "/sys/fs/bpf/vmpair"
+#define VMP_GATE_MAX_ADDRS 16
+#define VMP_GATE_MAX_PORTS 64
+#define VMP_GATE_NAME_MAX 64
+#define VMP_GATE_REASON 256
+#define VMP_GATE_NEVER UINT64_MAX
+
+struct vmp_gate;
+
+enum vmp_gate_flags {
+	VMP_GATE_FORCE_CLSACT = 1 << 0, /* attach by clsact + cls_bpf even where TCX links are there (tests) */
+	VMP_GATE_FORCE_NO_OWNER = 1 << 1, /* fence table without owner flags, as on kernels that refuse owner+persist (tests) */
+};
+
+enum vmp_gate_ev {
+	VMP_GATE_EV_PORT_READY,   /* the port stands: tap in the bridge, program attached, fenced, closed (or adopted) */
+	VMP_GATE_EV_PORT_FAILED,  /* port_add failed: err, reason. The port is forgotten; what it left in the kernel is closed */
+	VMP_GATE_EV_PORT_GONE,    /* port_del or forget done, nothing of it is left (err != 0: something is, see reason) */
+	VMP_GATE_EV_OPENED,       /* follows an open that returned -EINPROGRESS: armed, FDB moved, announced */
+	VMP_GATE_EV_CLOSED,       /* follows a close that returned -EINPROGRESS: word 0 and disarmed, both confirmed */
+	VMP_GATE_EV_PROGRAM_LOST, /* somebody took the program off; the port was disarmed first, RESTORED or ALARM follows */
+	VMP_GATE_EV_PROGRAM_RESTORED,
+	VMP_GATE_EV_FENCE_LOST,   /* pair_id 0: the nft table was changed or removed by somebody else */
+	VMP_GATE_EV_FENCE_RESTORED,
+	VMP_GATE_EV_TAP_LOST,     /* the tap is gone; call vmp_gate_port_add() again before the VM is started again */
+	VMP_GATE_EV_TAP_RECREATED, /* same name, new ifindex: fenced from its first frame, now gated again */
+	VMP_GATE_EV_UPLINK_UP,    /* carrier of an uplink came (an open pair is announced again) */
+	VMP_GATE_EV_UPLINK_DOWN,
+	VMP_GATE_EV_ALARM,        /* program or fence lost twice within a minute, or repair failed: bridge port disabled */
+	VMP_GATE_EV_MAX,
+};
+
+struct vmp_gate_event {
+	enum vmp_gate_ev type;
+	uint64_t pair_id;         /* 0: concerns all */
+	const char *pair_name;    /* "" if pair_id is 0; valid during the callback */
+	uint64_t epoch;           /* OPENED, CLOSED */
+	uint64_t at_ns;           /* when the worker saw or confirmed it */
+	int err;                  /* negative errno or 0 */
+	const char *reason;       /* "" if there is nothing to say */
+};
+
+enum vmp_gate_store_op { VMP_GATE_STORE_OPEN, VMP_GATE_STORE_REFRESH, VMP_GATE_STORE_CLOSE, VMP_GATE_STORE_ADOPT };
+
+/* One line of the binding log. ADOPT stores nothing: it tells the word found at the start (K5). */
+struct vmp_gate_store {
+	enum vmp_gate_store_op op;
+	uint64_t pair_id;
+	const char *pair_name;
+	uint64_t epoch;           /* 0 for ADOPT */
+	uint64_t value_ns;        /* the word; 0 = closed */
+	uint64_t boot_ns;         /* CLOCK_BOOTTIME: before the store for open and refresh, after the read-back for close */
+	uint64_t mono_ns;         /* CLOCK_MONOTONIC at the same place */
+};
+
+struct vmp_gate_conf {
+	const char *bpffs_dir;    /* NULL: VMP_GATE_BPFFS. Its parent must be a bpf file system; /sys/fs/bpf is mounted if not */
+	unsigned int flags;       /* enum vmp_gate_flags */
+	unsigned int wait_us;     /* longest wait for the worker within open and close; 0: 1000 */
+	void (*event)(void *user, const struct vmp_gate_event *ev);
+	void (*stored)(void *user, const struct vmp_gate_store *st); /* may be NULL */
+	void *user;
+};
+
+struct vmp_gate_addr {
+	int family;               /* AF_INET or AF_INET6 */
+	uint8_t addr[16];         /* network order, first 4 bytes for AF_INET */
+};
+
+struct vmp_gate_spec {
+	char tap[IFNAMSIZ];       /* made persistent if missing; a device of another kind is refused (macvtap, VF, NIC) */
+	char bridge[IFNAMSIZ];    /* must exist */
+	char uplink[IFNAMSIZ];    /* "": every port of the bridge that is not a tap */
+	uint8_t mac[6];           /* the guest's entry MAC (shared by both members) */
+	bool multi_queue;         /* tap for a guest with several queues */
+	unsigned int n_addrs;
+	struct vmp_gate_addr addrs[VMP_GATE_MAX_ADDRS];
+};
+
+struct vmp_gate_info {
+	bool ready, armed, open;  /* open: word is live now, and armed */
+	bool alarm;
+	bool tcx;                 /* attached by TCX links; else clsact */
+	int ifindex;              /* 0: no tap at present */
+	uint64_t epoch;           /* of the last open; 0 = none since this process started */
+	uint64_t expiry_ns;       /* the word as the kernel has it */
+};
+
+/*
+ * Probe the kernel, take over or install the fence (with the ports pinned by an earlier process in it), start the worker.
+ * Blocks (start-up only). -EOPNOTSUPP: this kernel cannot gate and vmpaird must refuse pairs; -EBUSY: another daemon owns the fence.
+ */
+int vmp_gate_new(struct vmp_gate **ret, const struct vmp_gate_conf *conf, char *reason, size_t reason_len);
+struct vmp_gate *vmp_gate_free(struct vmp_gate *g); /* accepts NULL, returns NULL; kernel objects stay */
+
+int vmp_gate_fd(const struct vmp_gate *g); /* poll for POLLIN, then dispatch */
+int vmp_gate_dispatch(struct vmp_gate *g); /* number of events delivered */
+uint64_t vmp_gate_deadline(const struct vmp_gate *g); /* when tick() is wanted, VMP_GATE_NEVER if not */
+void vmp_gate_tick(struct vmp_gate *g, uint64_t now_ns); /* repeats of announcements */
+
+/*
+ * Make or adopt a port; always asynchronous: PORT_READY or PORT_FAILED follows a 0. Call it before each start of the VM; for
+ * a port that is there already it repairs what is missing, takes over addresses, ends an alarm and never changes the word.
+ * -EINVAL: bad spec; -EEXIST: tap or (bridge, MAC), or an entry address on that bridge, belongs to another pair; -ENOSPC: too many ports.
+ */
+int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_name, const struct vmp_gate_spec *spec,
+		      char *reason, size_t reason_len);
+/* New entry addresses of a standing port; an open one is announced again. -ENOENT, -EINVAL, -EEXIST. */
+int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_gate_addr *addrs, unsigned int n_addrs);
+/* Close, then remove tap, programs, pins and fence elements; PORT_GONE follows. The VM must have ended. -ENOENT. */
+int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id);
+int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_gate_info *ret);
+
+/* Pairs found pinned at the start that no port_add has claimed: name them, or remove all of one (PORT_GONE, pair_id 0). */
+const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
+int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
+
+/* Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted. -ESTALE: epoch was closed already. */
+int vmp_gate_prepare(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
+
+/*
+ * Store the expiry, arm, move the FDB entry, announce (and again after 100, 500, 2000 ms and when an uplink's carrier returns).
+ * 0: all done. -EINPROGRESS: the expiry is stored, the rest follows, then OPENED. Nothing is stored on any other error:
+ * -ENOENT no such port, -EAGAIN port not ready, -ERANGE expiry above lease_end or absurd, -ETIME expiry is past,
+ * -ESTALE epoch closed already or older than the newest one opened, -EREMOTEIO port in alarm.
+ */
+int vmp_gate_open(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns);
+/* One aligned 64-bit store; same errors; -ESTALE as well if this epoch was never opened. */
+int vmp_gate_refresh(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns);
+/*
+ * 0: closed, both ways confirmed. -EINPROGRESS: word 0 confirmed, CLOSED follows. After either, nothing is stored for this or an
+ * older epoch any more. epoch 0: close whatever is open (start-up, K6). Closing a closed port is 0. -ENOENT: no such port.
+ */
+int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
+
+/* Remove every trace of every pair: pins, programs, taps, table. No gate of another process may be alive (-EBUSY). Blocks. */
+int vmp_gate_purge(const char *bpffs_dir, char *reason, size_t reason_len);
+
+const char *vmp_gate_ev_name(enum vmp_gate_ev ev);
+
+#endif
