@@ -8,9 +8,15 @@ libvmpaird_la_LIBADD = libvmpcore.la $(QB_LIBS) $(CPG_LIBS) $(CMAP_LIBS) $(QUORU
 libvmpaird_la_SOURCES =
 
 # --- network: wire codec, datagram protection, keys, UDP ---
+libvmpaird_la_SOURCES += \
+	%D%/keys.h %D%/net.h %D%/seal.h %D%/wire.h
 
 
 # --- configuration and persistence ---
+libvmpaird_la_SOURCES += \
+	%D%/conf.h \
+	%D%/diag.c %D%/diag.h \
+	%D%/store.h
 
 
 # --- entry gate: eBPF, fence, links, announcement ---

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Codec of the core's messages and records: explicit little-endian, versioned, length-limited. Pure functions.
+ *
+ * Versions: 1 = vmpair 0.1. A message of another version is refused (-EPROTONOSUPPORT); the decoder is strict: every
+ * count within its limit, every reserved byte zero, no byte left over, else -EPROTO. encode(decode(x)) = x.
+ */
+#ifndef VMP_WIRE_H
+#define VMP_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/core/core.h"
+
+#define VMP_WIRE_VERSION 1
+#define VMP_WIRE_MAX 1300
+
+/* Length, or -EMSGSIZE (cap too small), -EINVAL (not a valid message). */
+int vmp_wire_encode(const struct vmp_msg *msg, uint8_t *buf, size_t cap);
+/* 0, -EPROTO, -EPROTONOSUPPORT. *ret is unchanged on failure, and wholly set (padding zero) on success. */
+int vmp_wire_decode(const uint8_t *buf, size_t len, struct vmp_msg *ret);
+
+/* One pair's record as kept in files. Same rules. */
+#define VMP_RECORD_MAX 192
+int vmp_record_encode(const struct vmp_record *rec, uint8_t *buf, size_t cap);
+int vmp_record_decode(const uint8_t *buf, size_t len, struct vmp_record *ret);
+
+#endif
