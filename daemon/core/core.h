@@ -1,4 +1,592 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The pure core: leases, claims, registers and in-sync bookkeeping of all pairs of one node. The rules are those of the
+ * protocol description; their numbers (V1, C3, H6 ...) stand in the code beside what implements them.
+ *
+ * Purpose   vmp_core_step() takes one event and gives back an ordered list of actions. Nothing else has an effect.
+ * Units     every time is CLOCK_BOOTTIME of this node in nanoseconds (_ns); parameters in milliseconds say _ms.
+ * Ownership fixed-size values only, no pointers in any of these structures; the caller provides all memory.
+ * Errors    negative errno. Ill-formed input changes nothing and gives -EINVAL; the step is total otherwise.
+ * Threads   none; a struct vmp_core belongs to one thread at a time.
+ *
+ * Duties of the runtime
+ *  - ev->now_ns is read after the event was taken from its source (V1), and never goes back between steps;
+ *  - actions are done strictly in order. VMP_ACT_PERSIST comes before the sends and stores it covers: when writing fails, drop the
+ *    rest of the list and feed VMP_EV_PERSIST_FAILED at once, before any other event;
+ *  - a VMP_ACT_SEND addressed to the own node (or to all voters, which includes it) comes back as an ordinary VMP_EV_MSG;
+ *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
+ *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op).
+ */
 #ifndef VMP_CORE_H
 #define VMP_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VMP_MAX_PAIRS 64	/* registers per cluster, hosted here or not; the reserved one of the voter set included */
+#define VMP_MAX_VOTERS 8
+#define VMP_MAX_ACTIONS 512
+#define VMP_MAX_MSGS 128
+#define VMP_TABLE_REGS 16		/* registers in one TABLE, COLD, CONFIG_OK or ACK */
+#define VMP_HB_STATES 4	/* states in one HEARTBEAT */
+#define VMP_ACK_REGS 8		/* registers of unsupported pairs in one ACK */
+#define VMP_SEND_RING 64	/* heartbeats whose send time is remembered */
+#define VMP_PAIR_VOTERS 1	/* M1: the reserved pair whose holder may change the voter set; no pair name hashes to it */
+
+#define VMP_NEVER UINT64_MAX
+
+/* I3: epoch = counter * 256 + node */
+static inline uint8_t vmp_epoch_node(uint64_t epoch)
+{
+	return (uint8_t)epoch;
+}
+
+static inline uint64_t vmp_epoch_counter(uint64_t epoch)
+{
+	return epoch >> 8;
+}
+
+/* --- names: one list each, expanded into enums here and into texts in core_str.c --------------------------------- */
+#define VMP_ROLES(X) X(NONE, "none") X(ESTABLISHING, "establishing") X(HOLDING, "holding") X(CLOSING, "closing")
+#define VMP_MODES(X) X(WAIT, "wait") X(ALONE, "alone") X(SYNC, "sync")
+#define VMP_PEER_LINKS(X) X(KEEP, "keep") X(FAILOVER, "failover")
+
+/* Why the role of a pair changed, or is sought. */
+#define VMP_CAUSES(X) \
+	X(NONE, "none") X(PROMOTE, "promote") X(DEMOTE, "demote") X(SWITCHOVER, "switchover") X(FORCE, "force") \
+	X(VM_EXIT, "vm-exit") X(NODE_LOST, "node-lost") X(TAKEOVER, "takeover") X(PEER_LINK, "peer-link") X(REMOVED, "removed") \
+	X(HIGHER_STATE, "higher-state") X(RECLAIM, "reclaim") X(RESUME, "resume") X(ATTEMPT_FAILED, "attempt-failed") \
+	X(PERSIST_FAILED, "persist-failed") X(CLOCK_JUMP, "clock-jump") X(RETURN, "return") X(VOTERS, "voters")
+
+/* Why something was refused or is not being done; texts for people come from vmp_reason_text(). */
+#define VMP_REASONS(X) \
+	X(NONE, "ok") X(ABSTAINING, "voter-abstaining") X(CONFIG_VERSION, "configuration-version") \
+	X(EPOCH_LOW, "epoch-not-higher") X(GUARD, "guard-not-clear") X(NOT_ELIGIBLE, "member-not-in-sync") \
+	X(RELEASED, "epoch-released") X(LEARNED, "promise-learned") X(STATE_LOW, "state-not-newer") \
+	X(NO_PAIR, "unknown-pair") X(NO_MEMBER, "no-ready-member") X(NO_STANDBY, "no-in-sync-standby") X(FROZEN, "frozen") \
+	X(NOT_HOLDER, "not-holder") X(BUSY, "busy") X(MEMBER_ALIVE, "recorded-member-may-be-alive") X(NO_MAJORITY, "no-majority") \
+	X(TIMEOUT, "time-limit") X(SUPERSEDED, "superseded") X(TABLE_FULL, "table-full") X(NO_QUORUM_CONFIG, "no-configuration") \
+	X(PERSIST, "cannot-write") X(HELD_ELSEWHERE, "held-elsewhere") X(LEASE, "no-lease") X(VOTERS, "voter-set-rule")
+
+/* Points of the time line that `vmpair why` shows; a, b, c as noted. */
+#define VMP_NOTES(X) \
+	X(DETECTED, "detected")		/* a = cause, b = node concerned */ \
+	X(CLAIM_SENT, "claim-sent")	/* a = epoch, b = cause, c = 1 when forced */ \
+	X(PROBE_SENT, "probe-sent")	/* a = cause */ \
+	X(GRANTED, "granted")		/* a = epoch, b = voter's node */ \
+	X(REFUSED, "refused")		/* a = epoch, b = voter's node, c = reason */ \
+	X(GAVE_UP, "gave-up")		/* a = epoch, c = reason */ \
+	X(ESTABLISHED, "established")	/* a = epoch, b = seq */ \
+	X(BOUND, "bound")		/* a = epoch, b = expiry */ \
+	X(UNBOUND, "unbound")		/* a = epoch */ \
+	X(LAPSED, "lapsed")		/* a = epoch: lease over, no higher state known */ \
+	X(RELEASED, "released")		/* a = epoch, b = node it is handed to or 0, c = cause */ \
+	X(DROPPED, "dropped")		/* a = own epoch, b = higher epoch */ \
+	X(RECLAIM, "reclaim")		/* a = own epoch, b = promised epoch that stands in the way */ \
+	X(RESUMED, "resumed")		/* a = epoch */ \
+	X(ALONE, "alone")		/* a = epoch, b = seq */ \
+	X(SYNC, "in-sync")		/* a = epoch, b = seq, c = node */ \
+	X(STANDBY_LOST, "standby-lost")	/* a = node */ \
+	X(BLOCKED, "blocked")		/* c = reason: a claim is due but not allowed */ \
+	X(ABSTAINING, "abstaining")	/* a = until (no pair) */ \
+	X(RECOVERED, "recovered")	/* a = tables counted, b = 1 for a cold start (no pair) */ \
+	X(FIRST_START, "first-start")	/* a = voters (no pair) */ \
+	X(CONFIG, "configuration")	/* a = version, b = voters (no pair) */ \
+	X(HELD, "hold")			/* a = epoch, b = end of the held lease */ \
+	X(FORCED, "forced")		/* a = epoch: a voter granted by force */ \
+	X(REBOOTED, "rebooted")		/* a = epoch of an earlier boot of this node, released */
+
+#define VMP_MSG_TYPES(X) \
+	X(HEARTBEAT, "heartbeat") X(ACK, "ack") X(CLAIM, "claim") X(PROBE, "probe") X(PROBE_OK, "probe_ok") X(GRANT, "grant") \
+	X(REFUSE, "refuse") X(PUT, "put") X(PUT_OK, "put_ok") X(HOLD, "hold") X(HOLD_OK, "hold_ok") X(UNHOLD, "unhold") \
+	X(RELEASE, "release") X(TAKEOVER, "takeover") X(READ, "read") X(TABLE, "table") X(COLD, "cold") \
+	X(CONFIG, "config") X(CONFIG_OK, "config_ok") X(STATES, "states") X(STATES_OK, "states_ok") X(MEMBERS, "members")
+
+#define VMP_EVENTS(X) \
+	X(TICK, "tick") X(MSG, "msg") X(PAIR_ADD, "pair-add") X(PAIR_REMOVE, "pair-remove") X(MEMBER, "member") \
+	X(PEER_LINK, "peer-link") X(PROMOTE, "promote") X(DEMOTE, "demote") X(SWITCHOVER, "switchover") X(FORCE, "force") \
+	X(FREEZE, "freeze") X(HOLD, "hold") X(UNHOLD, "unhold") X(CLOSED, "closed") X(RELAY_READY, "relay-ready") \
+	X(PERSIST_FAILED, "persist-failed") X(FENCED, "fenced") X(CLOCK_JUMP, "clock-jump") X(VOTERS, "voters") X(LOST_DISKS, "lost-disks")
+
+#define VMP_ACTIONS(X) \
+	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
+	X(ENTRY_REFRESH, "entry-refresh") X(ENTRY_CLOSE, "entry-close") X(RELAY_FENCE, "relay-fence") X(MODE, "mode") \
+	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note")
+
+#define VMP_E(name, text) VMP_ROLE_##name,
+enum vmp_role { VMP_ROLES(VMP_E) VMP_ROLE_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_MODE_##name,
+enum vmp_mode { VMP_MODES(VMP_E) VMP_MODE_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_PEER_LINK_##name,
+enum vmp_peer_link { VMP_PEER_LINKS(VMP_E) VMP_PEER_LINK_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_CAUSE_##name,
+enum vmp_cause { VMP_CAUSES(VMP_E) VMP_CAUSE_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_REASON_##name,
+enum vmp_reason { VMP_REASONS(VMP_E) VMP_REASON_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_NOTE_##name,
+enum vmp_note { VMP_NOTES(VMP_E) VMP_NOTE_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_MSG_##name,
+enum vmp_msg_type { VMP_MSG_NONE_, VMP_MSG_TYPES(VMP_E) VMP_MSG_COUNT };	/* wire numbers: 1, 2, ... in this order */
+#undef VMP_E
+#define VMP_E(name, text) VMP_EV_##name,
+enum vmp_event_type { VMP_EVENTS(VMP_E) VMP_EV_COUNT };
+#undef VMP_E
+#define VMP_E(name, text) VMP_ACT_##name,
+enum vmp_action_type { VMP_ACTIONS(VMP_E) VMP_ACT_COUNT };
+#undef VMP_E
+
+/* --- identities and registers (sections 2 and 3) ----------------------------------------------------------------- */
+struct vmp_voter {
+	uint64_t id;		/* I1: random, made when the node became a voter; never 0 */
+	uint8_t node;		/* corosync nodeid 1..255 */
+};
+
+struct vmp_config {
+	uint64_t version;	/* 0: none yet (first-ever start) */
+	uint8_t n;
+	struct vmp_voter voter[VMP_MAX_VOTERS];		/* ascending by node */
+};
+
+/* A vote. It never changes `state`. */
+struct vmp_promised {
+	uint64_t epoch;		/* 0: none */
+	uint64_t boot;		/* boot id of the claiming node; 0: not known (learned from a state) */
+	uint8_t node;
+	bool released;
+	bool own;		/* granted by this voter itself; false: learned from another (V4) */
+};
+
+/* What an established holder wrote; ordered by (epoch, seq). */
+struct vmp_state {
+	uint64_t epoch, seq;	/* epoch 0: no state yet */
+	uint64_t holder_member, sync_member;
+	uint8_t holder;
+	uint8_t sync_node;	/* 0: no member is in sync */
+	bool cold;		/* X5: came from disk copies; nobody is in sync, only the last holder's node or force may claim */
+};
+
+struct vmp_reg {
+	uint64_t pair;
+	struct vmp_promised promised;
+	struct vmp_state state;
+};
+
+/* What is kept per pair in /run (before the reply or send it covers) and under /var/lib (within 1 s, used by X5 only). */
+struct vmp_record {
+	uint64_t pair;
+	struct vmp_promised promised;
+	struct vmp_state state;
+	struct vmp_state own;	/* newest state this node put as holder (role establishing or holding) */
+	uint64_t own_epoch;	/* epoch held */
+	uint64_t own_member;	/* member held with */
+	uint64_t released;	/* highest own epoch released: never resumed (R1) */
+	uint64_t epoch_seen;	/* highest epoch used or seen (C1) */
+	uint8_t role;		/* enum vmp_role */
+};
+
+/* --- messages (section 4). The receiver's runtime names the authenticated sender. ---------------------------------- */
+struct vmp_held {
+	uint64_t pair, epoch;
+};
+
+struct vmp_pair_state {
+	uint64_t pair;
+	struct vmp_state state;
+};
+
+#define VMP_MEMBER_RUNNING 1
+#define VMP_MEMBER_READY 2
+
+struct vmp_member_info {
+	uint64_t pair, member;
+	uint8_t flags;
+};
+
+struct vmp_msg_heartbeat {
+	uint64_t inc, seq, boot;
+	bool abstaining;
+	uint8_t n_held, n_states;
+	struct vmp_pair_state state[VMP_HB_STATES];
+	struct vmp_held held[VMP_MAX_PAIRS];
+};
+
+/* n_supported * 16 + n_regs * 96 stays within 1152 bytes. */
+struct vmp_msg_ack {
+	uint64_t inc, seq;	/* of the heartbeat answered */
+	uint8_t n_supported, n_regs;
+	struct vmp_reg reg[VMP_ACK_REGS];
+	struct vmp_held supported[VMP_MAX_PAIRS];
+};
+
+
+struct vmp_msg_claim {		/* CLAIM and PROBE */
+	uint64_t pair, epoch, nonce, member, boot;
+	uint64_t release_of;	/* epoch the old holder released to us; 0: none */
+	uint64_t fenced_boot;	/* R3; 0: none */
+	uint8_t fenced_node;
+	bool force;
+};
+
+struct vmp_msg_grant {		/* GRANT, PROBE_OK */
+	uint64_t pair, epoch, nonce;
+};
+
+struct vmp_msg_refuse {		/* answer to CLAIM, PROBE and PUT */
+	uint64_t pair, epoch, nonce;
+	uint64_t remain_ns;	/* reason GUARD: time until the guard ends by the voter's clock; VMP_NEVER: never */
+	struct vmp_promised promised;
+	struct vmp_state state;
+	uint8_t reason;
+	bool probe;
+};
+
+struct vmp_msg_put {
+	uint64_t pair, boot;
+	struct vmp_state state;
+};
+
+struct vmp_msg_put_ok {
+	uint64_t pair, epoch, seq;
+};
+
+struct vmp_msg_hold {		/* HOLD, HOLD_OK, UNHOLD */
+	uint64_t pair, epoch, nonce;
+	uint32_t ms;
+};
+
+struct vmp_msg_release {
+	uint64_t pair, epoch, boot;
+};
+
+struct vmp_msg_takeover {
+	uint64_t pair, epoch;
+	uint8_t cause;		/* enum vmp_cause, for the time line only */
+	struct vmp_state state;
+};
+
+struct vmp_msg_read {
+	uint64_t nonce;
+};
+
+struct vmp_msg_table {		/* TABLE; COLD (X5: an abstaining voter's disk copy); CONFIG_OK, STATES, STATES_OK (M2) */
+	uint64_t nonce;		/* of the read answered; M2: version */
+	uint8_t part, parts;	/* 0 .. parts-1 */
+	uint8_t n_regs;
+	bool waited;		/* COLD: this voter has sat out its wait (X2) as well */
+	struct vmp_config config;
+	struct vmp_reg reg[VMP_TABLE_REGS];
+};
+
+struct vmp_msg_config {
+	struct vmp_config config, previous;
+	uint64_t epoch;		/* the proposer's epoch of VMP_PAIR_VOTERS */
+};
+
+struct vmp_msg_members {
+	uint8_t n;
+	struct vmp_member_info member[VMP_MAX_PAIRS];
+};
+
+struct vmp_msg {
+	uint8_t type;		/* enum vmp_msg_type */
+	uint64_t version;	/* configuration version of the sender */
+	uint64_t voter;		/* voter id of the sender */
+	union {
+		struct vmp_msg_heartbeat heartbeat;
+		struct vmp_msg_ack ack;
+		struct vmp_msg_claim claim;		/* CLAIM, PROBE */
+		struct vmp_msg_grant grant;		/* GRANT, PROBE_OK */
+		struct vmp_msg_refuse refuse;
+		struct vmp_msg_put put;
+		struct vmp_msg_put_ok put_ok;
+		struct vmp_msg_hold hold;		/* HOLD, HOLD_OK, UNHOLD */
+		struct vmp_msg_release release;
+		struct vmp_msg_takeover takeover;
+		struct vmp_msg_read read;
+		struct vmp_msg_table table;		/* TABLE, COLD, CONFIG_OK, STATES, STATES_OK */
+		struct vmp_msg_config config;
+		struct vmp_msg_members members;
+	} u;
+};
+
+/* --- events ------------------------------------------------------------------------------------------------------------ */
+struct vmp_policy {
+	uint8_t peer_link;	/* enum vmp_peer_link */
+	bool auto_failover;	/* claim on own initiative when the primary is lost */
+	bool cold_start;	/* PROMOTE may force when every recorded member is known to be gone */
+};
+
+struct vmp_event {
+	uint8_t type;		/* enum vmp_event_type */
+	uint8_t node;		/* MSG: sender; FENCED: node; VOTERS: node */
+	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove) */
+	bool ready;		/* MEMBER */
+	uint64_t now_ns;
+	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs */
+	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE */
+	uint64_t epoch;		/* CLOSED, RELAY_READY */
+	uint64_t member;	/* MEMBER: content id, 0 = none. VOTERS: voter id. FENCED: boot id */
+	uint64_t deadline_ns;	/* PROMOTE, FORCE, VOTERS: give up at */
+	uint32_t ms;		/* HOLD */
+	struct vmp_policy policy;	/* PAIR_ADD: also changes the policy of a pair that exists */
+	struct vmp_msg msg;	/* MSG */
+};
+
+/* --- actions ----------------------------------------------------------------------------------------------------------- */
+#define VMP_TO_VOTERS 0		/* all voters of the configuration, the own node included */
+
+struct vmp_action {
+	uint8_t type;		/* enum vmp_action_type */
+	uint8_t to;		/* SEND: node, or VMP_TO_VOTERS */
+	uint8_t code;		/* MODE: mode; ROLE: role; NOTE: note; OP_DONE: reason */
+	uint8_t cause;		/* ROLE */
+	int32_t rc;		/* OP_DONE: 0 or -errno */
+	uint16_t msg;		/* SEND: index into out->msg */
+	uint64_t pair;
+	uint64_t epoch;		/* ENTRY_*, RELAY_FENCE, MODE, ROLE */
+	uint64_t expiry_ns;	/* ENTRY_OPEN, ENTRY_REFRESH: absolute */
+	uint64_t op;		/* ENTRY_CLOSE: give it back in CLOSED; OP_DONE: the request */
+	uint64_t a, b, c;	/* NOTE */
+};
+
+struct vmp_out {
+	uint16_t n_actions, n_msgs;
+	struct vmp_action action[VMP_MAX_ACTIONS];
+	struct vmp_msg msg[VMP_MAX_MSGS];
+};
+
+/* --- start ------------------------------------------------------------------------------------------------------------- */
+enum vmp_start {
+	VMP_START_NEW,		/* memory lost: reboot, missing or damaged /run file, new voter (X2); records are disk copies, maybe none */
+	VMP_START_SAME_BOOT,	/* X1: the records of /run, complete and of this boot */
+};
+
+struct vmp_init {
+	uint8_t node;
+	uint8_t start;		/* enum vmp_start */
+	uint8_t n_wish;		/* nodes of corosync's node list, used only to form the first configuration */
+	uint8_t wish[VMP_MAX_VOTERS];
+	uint8_t n_records;
+	uint64_t now_ns;
+	uint64_t boot, inc, voter;	/* I1; none may be 0 */
+	uint64_t seed;		/* random: drives nonces and back-off */
+	uint32_t lease_ms, hb_ms, gate_delay_ms, hold_max_ms;
+	uint32_t clock_error_permille;	/* rho * 1000 */
+	struct vmp_config config;	/* persisted configuration, version 0 when there is none */
+	struct vmp_record record[VMP_MAX_PAIRS];
+};
+
+/* --- state --------------------------------------------------------------------------------------------------------------- */
+enum vmp_phase { VMP_PH_IDLE, VMP_PH_PROBING, VMP_PH_CLAIMING, VMP_PH_FENCING, VMP_PH_PUTTING };
+
+enum vmp_put_goal { VMP_PUT_NONE, VMP_PUT_ESTABLISH, VMP_PUT_ALONE, VMP_PUT_SYNC, VMP_PUT_SAME };
+
+struct vmp_attempt {		/* section 6 */
+	uint8_t phase;		/* enum vmp_phase */
+	uint8_t cause;		/* enum vmp_cause */
+	bool force;
+	uint8_t granted;	/* bit per voter: grants, or positive probes */
+	uint8_t fenced_node;
+	uint8_t reason;		/* last refusal */
+	uint64_t fenced_boot;
+	uint64_t epoch, nonce, member, release_of;
+	uint64_t first_ns;	/* first send of the claim (C3, C4) */
+	uint64_t next_ns;	/* next repeat */
+	uint64_t ack[VMP_MAX_VOTERS];
+};
+
+struct vmp_put {		/* H6 */
+	uint8_t goal;		/* enum vmp_put_goal */
+	uint8_t ok;		/* bit per voter */
+	uint64_t first_ns, next_ns;
+	struct vmp_state state;
+};
+
+struct vmp_request {		/* an operation waiting for its end */
+	uint64_t op, deadline_ns;
+};
+
+struct vmp_pair {
+	uint64_t id;
+	/* voter (section 5) */
+	struct vmp_reg reg;
+	uint64_t guard_ns;	/* never shrinks; VMP_NEVER only with n < 3 (T1) */
+	uint64_t epoch_seen;
+	/* hosted here */
+	bool hosted, frozen, link_down, running, ready, held_off, established;
+	uint8_t role, mode;
+	uint8_t cause;		/* why the role is sought or left */
+	struct vmp_policy policy;
+	uint64_t member;
+	/* holder (section 7) */
+	bool entry_open, expect_lapse;
+	uint64_t epoch, held_member, released;
+	struct vmp_state own;	/* newest state put, or to be put, in `epoch` */
+	uint64_t ack[VMP_MAX_VOTERS];
+	uint64_t ack_seq[VMP_MAX_VOTERS];
+	uint64_t expiry_ns;	/* last value stored for the entry */
+	uint64_t hold_end_ns;	/* H8 */
+	uint64_t hold_nonce, hold_first_ns;
+	uint32_t hold_ms;
+	uint8_t hold_ok;
+	struct vmp_request hold_req;
+	struct vmp_put put;
+	/* release (section 9) */
+	uint64_t close_op;
+	uint8_t hand_to;
+	struct vmp_request release_req;
+	struct vmp_state hand_state;
+	uint64_t rel_epoch, rel_until_ns, rel_next_ns;
+	/* candidate (section 6) */
+	struct vmp_attempt at;
+	uint64_t backoff_ns;	/* no new attempt before */
+	uint64_t takeover_epoch;	/* epoch released to us, 0: none */
+	uint64_t return_ns;	/* a released, still eligible old holder may claim from here on (R2) */
+	struct vmp_request promote;
+	bool promote_force;
+	uint8_t blocked;	/* reason last noted */
+	uint64_t lost_noted;	/* epoch whose loss was noted */
+	/* members of the other nodes, by voter index */
+	struct vmp_member_info peer[VMP_MAX_VOTERS];
+};
+
+struct vmp_peer {		/* per voter index */
+	uint64_t heard_ns;	/* last heartbeat; 0: never */
+	uint64_t members_ns;	/* last MEMBERS; 0: never */
+	uint64_t boot, inc;
+	uint64_t fenced_boot;	/* R3: verified as gone */
+	bool left_out;		/* T1: fenced and not yet recovered */
+};
+
+struct vmp_recovery {		/* section 11 */
+	bool abstaining, waited, cold_allowed;
+	uint64_t until_ns;	/* end of the wait (X2) */
+	uint64_t nonce, next_ns;
+	uint8_t tables;		/* voters whose complete table came for this nonce */
+	uint8_t colds;		/* voters whose complete disk copy came for this nonce */
+	uint8_t lost;		/* voters the operator named as lost (X5) */
+	uint64_t parts[VMP_MAX_VOTERS];		/* parts seen, as bits */
+	uint8_t kind[VMP_MAX_VOTERS];		/* message type the parts belong to */
+	uint64_t cold_voter[VMP_MAX_VOTERS];	/* first start: voter ids told by nodes without a configuration */
+	uint8_t n_reg;		/* what the answers said, merged apart until the end of the abstention */
+	struct vmp_reg reg[VMP_MAX_PAIRS];
+};
+
+struct vmp_change {		/* section 12: a change of the voter set driven by this node */
+	uint8_t phase;
+	uint8_t ok_old, ok_new, merged;
+	uint64_t parts[VMP_MAX_VOTERS];
+	uint64_t next_ns, wait_ns;
+	struct vmp_config next;
+	struct vmp_request req;
+};
+
+struct vmp_core {
+	/* parameters */
+	uint8_t node, self;	/* self: own voter index; VMP_MAX_VOTERS when not in the configuration */
+	uint8_t n_wish, wish[VMP_MAX_VOTERS];
+	uint64_t boot, inc, voter;
+	uint64_t lease_ns, hb_ns, q_ns, holder_ns /* H */;
+	uint32_t hold_max_ms, rho_permille;
+	struct vmp_config config, previous;
+	uint8_t m, r;
+	/* heartbeat */
+	uint64_t now_ns, seq, next_hb_ns, next_members_ns;
+	uint64_t sent_ns[VMP_SEND_RING];
+	uint64_t sent_seq[VMP_SEND_RING];
+	uint8_t state_turn, ack_turn, tick_turn;
+	bool more;		/* a tick ran out of room and goes on at once */
+	bool members_changed, frozen;
+	uint64_t prng, next_op;
+	struct vmp_peer peer[VMP_MAX_VOTERS];
+	struct vmp_recovery rec;
+	struct vmp_change change;
+	uint8_t n_pairs;
+	struct vmp_pair pair[VMP_MAX_PAIRS];
+#ifdef VMP_CORE_BUGS
+	uint64_t bugs;		/* test build only: wrong variants switched on */
+#endif
+};
+
+/* --- functions ----------------------------------------------------------------------------------------------------------- */
+
+/* H for given parameters, in ns; 0 when it would not be positive. */
+uint64_t vmp_holder_lease_ns(uint32_t lease_ms, uint32_t clock_error_permille, uint32_t gate_delay_ms);
+
+/* Start. -EINVAL for ill-formed parameters (also H < 3 * hb_ms). The first actions come with the first TICK, due at once. */
+int vmp_core_init(struct vmp_core *c, const struct vmp_init *init);
+
+/* One step. 0; -EINVAL: ill-formed event, nothing changed; -ENOTRECOVERABLE: a transition that pair.def does not allow
+ * happened, which is a bug: the caller must close all entries and stop. `out` is always valid. */
+int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out *out);
+
+/* Next instant at which a TICK is wanted. */
+uint64_t vmp_core_deadline(const struct vmp_core *c);
+
+/* Local invariants; 0 or -ENOTRECOVERABLE with the number of the broken one in *ret_which. */
+int vmp_core_check(const struct vmp_core *c, int *ret_which);
+
+/* The record to write for VMP_ACT_PERSIST. -ENOENT when the pair is unknown. */
+int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *ret);
+/* The configuration to write for VMP_ACT_PERSIST_CONFIG. */
+void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret);
+
+struct vmp_pair_view {
+	uint64_t pair;
+	bool hosted, frozen, entry_open, ready, running;
+	uint8_t role, mode, phase;
+	uint8_t cause, blocked;		/* enum vmp_cause; enum vmp_reason why no claim is made */
+	uint64_t epoch, seq, member;
+	struct vmp_reg reg;		/* the own voter's register: newest state known here */
+	uint8_t primary;		/* node that the newest state names as holder, 0 none */
+	uint8_t sync_node;		/* in-sync standby of the newest state, 0 none */
+	uint64_t lease_end_ns;		/* 0 when no lease */
+	uint64_t guard_ns;
+	uint8_t support;		/* number of voters whose support is younger than H */
+	struct vmp_member_info peer[VMP_MAX_VOTERS];	/* by voter index */
+};
+
+struct vmp_node_view {
+	bool abstaining, cold_wait;	/* cold_wait: only X5 can end the abstention */
+	uint64_t until_ns;
+	uint8_t n, m, heard;		/* voters; majority; voters heard within L (the own one included) */
+	uint8_t answered;		/* abstaining: voters that answered our read */
+	bool fast_node_loss;		/* false: fewer than three voters (T1, T2) */
+	struct vmp_config config;
+	uint64_t heard_ns[VMP_MAX_VOTERS];	/* by voter index */
+};
+
+int vmp_core_pair_view(const struct vmp_core *c, uint64_t pair, uint64_t now_ns, struct vmp_pair_view *ret);
+void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_node_view *ret);
+
+/* H2: end of the lease of a pair, from own send times only; 0 when the pair is not held here. */
+uint64_t vmp_core_lease_end(const struct vmp_core *c, uint64_t pair);
+
+/* FNV-1a 64 of a pair name; never 0 nor VMP_PAIR_VOTERS. */
+uint64_t vmp_pair_id(const char *name);
+
+/* core_str.c: one stable line (no newline) for an event with everything it caused; returns the length it needs, like snprintf.
+ * Times are shown in microseconds relative to `base_ns`. */
+size_t vmp_core_str(const struct vmp_core *c, const struct vmp_event *ev, const struct vmp_out *out, uint64_t base_ns,
+		    char *buf, size_t size);
+size_t vmp_msg_str(const struct vmp_msg *msg, char *buf, size_t size);
+size_t vmp_action_str(const struct vmp_out *out, unsigned int i, uint64_t base_ns, char *buf, size_t size);
+
+const char *vmp_role_name(unsigned int role);
+const char *vmp_mode_name(unsigned int mode);
+const char *vmp_cause_name(unsigned int cause);
+const char *vmp_reason_name(unsigned int reason);
+const char *vmp_reason_text(unsigned int reason);	/* a sentence for people */
+const char *vmp_note_name(unsigned int note);
+const char *vmp_msg_name(unsigned int type);
+const char *vmp_event_name(unsigned int type);
+const char *vmp_action_name(unsigned int type);
+
 #endif
