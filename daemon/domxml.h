@@ -39,7 +39,8 @@ struct vmp_domxml_params {
 	const char *pair;
 	const struct vmp_slot *slot;
 	const char *entry_nic;			  /* host bridge of the entry NIC */
-	const struct vmp_entry_list *entry;
+	const struct vmp_addr *entry;
+	unsigned int n_entry;
 	const struct vmp_internal_net *internal; /* NULL = none; with an empty bridge the only other bridge NIC is meant */
 	const char *disk_dir;			  /* directory of this pair's overlays: absolute path */
 	enum vmp_seed seed;

@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "daemon/core/agree.h"
+#include "daemon/proc.h" /* vmp_proc_start_time() */
 
 #define VMP_FACTS_DIR VMP_RUNDIR "/pairs"
 
@@ -37,8 +38,6 @@ int vmp_facts_remove(const char *dir, const char *pair);
 int vmp_facts_each(const char *dir, int (*fn)(const struct vmp_facts *f, void *data), void *data);
 void vmp_facts_done(struct vmp_facts *f);
 
-/* Start time of a process (field 22 of its stat), or -errno (-ESRCH). */
-int vmp_proc_start_time(pid_t pid, uint64_t *ret);
 /* 1 the very process runs, 0 it does not (a zombie does not), -errno. */
 int vmp_facts_vm_running(const struct vmp_facts *f);
 

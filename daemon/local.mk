@@ -24,7 +24,10 @@ libvmpaird_la_SOURCES += %D%/gate.h %D%/fence.h %D%/link.h %D%/announce.h
 
 
 # --- virtual machines: libvirt, domain XML, readiness probes ---
-libvmpaird_la_SOURCES += %D%/domxml.h %D%/probe.h %D%/proc.h %D%/slot.h %D%/virt.h
+libvmpaird_la_SOURCES += \
+	%D%/addr.c %D%/addr.h \
+	%D%/slot.c %D%/slot.h \
+	%D%/domxml.h %D%/probe.h %D%/proc.h %D%/virt.h
 
 
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---

@@ -12,13 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VMP_PAIR_MAX_ENTRY 8
+#include "daemon/addr.h" /* struct vmp_addr, vmp_addr_parse(), vmp_entry_parse(), vmp_internal_net_parse() */
 
-struct vmp_addr {
-	int family;			/* AF_INET, AF_INET6 */
-	uint8_t bytes[16];		/* network order; 4 used for v4 */
-	uint8_t prefix;
-};
+#define VMP_PAIR_MAX_ENTRY 8
 
 enum vmp_ready_kind { VMP_READY_RUNNING, VMP_READY_TCP, VMP_READY_HTTP };
 
@@ -66,8 +62,6 @@ int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
 int vmp_pair_params_reloadable(const struct vmp_pair_params *a, const struct vmp_pair_params *b, const char **ret_name);
 
 bool vmp_pair_name_valid(const char *name);
-/* ADDRESS/PREFIX; 0 or -EINVAL. */
-int vmp_addr_parse(const char *text, struct vmp_addr *ret);
 /* "30s", "500ms", "2min", plain number = seconds; 0 or -EINVAL, -ERANGE. */
 int vmp_time_parse(const char *text, uint32_t *ret_ms);
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/slot.h"
+#include "daemon/addr.h"
 
 enum vmp_probe_kind { VMP_PROBE_NONE, VMP_PROBE_TCP, VMP_PROBE_HTTP };
 
@@ -29,7 +29,7 @@ int vmp_probe_parse(const char *text, struct vmp_probe_spec *ret_, char *reason,
  * Starts one check of `addr`. device: name of the interface to leave by, or NULL. -errno when the check has failed at once
  * (ENETUNREACH...). A connection that is up at once is reported by the first dispatch, not here.
  */
-int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, const struct vmp_ifaddr *addr,
+int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, const struct vmp_addr *addr,
 		    const char *device, uint64_t deadline_ns, char *reason, size_t reason_size);
 int vmp_probe_fd(const struct vmp_probe *p);
 /* POLLIN or POLLOUT: may change after each dispatch. */

@@ -13,6 +13,14 @@ TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(libvmpaird_la_CFLAGS)
 
 
 # --- virtual machines ---
+if UNIT_TESTS
+check_PROGRAMS += tests/unit/test_slot
+TESTS += tests/unit/test_slot
+tests_unit_test_slot_SOURCES = tests/unit/test_slot.c
+tests_unit_test_slot_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_slot_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_slot_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+endif
 
 
 # --- agents, command line, control ---
