@@ -107,7 +107,8 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(TICK, "tick") X(MSG, "msg") X(PAIR_ADD, "pair-add") X(PAIR_REMOVE, "pair-remove") X(MEMBER, "member") \
 	X(PEER_LINK, "peer-link") X(PROMOTE, "promote") X(DEMOTE, "demote") X(SWITCHOVER, "switchover") X(FORCE, "force") \
 	X(FREEZE, "freeze") X(HOLD, "hold") X(UNHOLD, "unhold") X(CLOSED, "closed") X(RELAY_READY, "relay-ready") \
-	X(PERSIST_FAILED, "persist-failed") X(FENCED, "fenced") X(CLOCK_JUMP, "clock-jump") X(VOTERS, "voters") X(LOST_DISKS, "lost-disks")
+	X(PERSIST_FAILED, "persist-failed") X(FENCED, "fenced") X(CLOCK_JUMP, "clock-jump") X(VOTERS, "voters") X(LOST_DISKS, "lost-disks") \
+	X(IN_SYNC, "in-sync")
 
 #define VMP_ACTIONS(X) \
 	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
@@ -188,6 +189,7 @@ struct vmp_record {
 	uint64_t own_member;	/* member held with */
 	uint64_t released;	/* highest own epoch released: never resumed (R1) */
 	uint64_t epoch_seen;	/* highest epoch used or seen (C1) */
+	uint64_t held_until_ns;	/* H8: a hold granted as voter ends here; only means something within one boot, 0: none */
 	uint8_t role;		/* enum vmp_role */
 };
 
@@ -321,18 +323,20 @@ struct vmp_policy {
 	uint8_t peer_link;	/* enum vmp_peer_link */
 	bool auto_failover;	/* claim on own initiative when the primary is lost */
 	bool cold_start;	/* PROMOTE may force when every recorded member is known to be gone */
+	bool relay;		/* a relay says by IN_SYNC what the standby holds; else a ready standby counts as in sync */
 };
 
 struct vmp_event {
 	uint8_t type;		/* enum vmp_event_type */
-	uint8_t node;		/* MSG: sender; FENCED: node; VOTERS: node */
-	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove) */
+	uint8_t node;		/* MSG: sender; FENCED, VOTERS, LOST_DISKS: node; IN_SYNC: the standby's node */
+	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up */
 	bool ready;		/* MEMBER */
 	uint64_t now_ns;
 	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs */
-	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE */
+	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE;
+				 * IN_SYNC: op of the MODE wait it answers (D2: holds everything up to that), else 0 */
 	uint64_t epoch;		/* CLOSED, RELAY_READY */
-	uint64_t member;	/* MEMBER: content id, 0 = none. VOTERS: voter id. FENCED: boot id */
+	uint64_t member;	/* MEMBER: content id, 0 = none. IN_SYNC: the standby's. VOTERS: voter id. FENCED: boot id */
 	uint64_t deadline_ns;	/* PROMOTE, FORCE, VOTERS: give up at */
 	uint32_t ms;		/* HOLD */
 	struct vmp_policy policy;	/* PAIR_ADD: also changes the policy of a pair that exists */
@@ -352,7 +356,7 @@ struct vmp_action {
 	uint64_t pair;
 	uint64_t epoch;		/* ENTRY_*, RELAY_FENCE, MODE, ROLE */
 	uint64_t expiry_ns;	/* ENTRY_OPEN, ENTRY_REFRESH: absolute */
-	uint64_t op;		/* ENTRY_CLOSE: give it back in CLOSED; OP_DONE: the request */
+	uint64_t op;		/* ENTRY_CLOSE: give it back in CLOSED; MODE wait: in IN_SYNC; OP_DONE: the request */
 	uint64_t a, b, c;	/* NOTE */
 };
 
@@ -417,20 +421,22 @@ struct vmp_pair {
 	uint64_t id;
 	/* voter (section 5) */
 	struct vmp_reg reg;
-	uint64_t guard_ns;	/* never shrinks; VMP_NEVER only with n < 3 (T1) */
+	uint64_t guard_ns;	/* never shrinks but for UNHOLD; VMP_NEVER only with n < 3 (T1) */
+	uint64_t held_nonce, held_until_ns;	/* H8: the newest hold accepted */
 	uint64_t epoch_seen;
 	/* hosted here */
-	bool hosted, frozen, link_down, running, ready, held_off, established;
+	bool hosted, frozen, link_down, running, ready;
+	bool held_off;		/* Pacemaker demoted it: claims only when told to */
+	bool dirty;		/* the last write failed: write again before anything is sent */
 	uint8_t role, mode;
 	uint8_t cause;		/* why the role is sought or left */
 	struct vmp_policy policy;
 	uint64_t member;
 	/* holder (section 7) */
-	bool entry_open, expect_lapse;
+	bool entry_open;
 	uint64_t epoch, held_member, released;
 	struct vmp_state own;	/* newest state put, or to be put, in `epoch` */
 	uint64_t ack[VMP_MAX_VOTERS];
-	uint64_t ack_seq[VMP_MAX_VOTERS];
 	uint64_t expiry_ns;	/* last value stored for the entry */
 	uint64_t hold_end_ns;	/* H8 */
 	uint64_t hold_nonce, hold_first_ns;
@@ -438,6 +444,8 @@ struct vmp_pair {
 	uint8_t hold_ok;
 	struct vmp_request hold_req;
 	struct vmp_put put;
+	uint8_t caught_node;	/* policy.relay: the standby that has caught up */
+	uint64_t caught_member, catch_op;
 	/* release (section 9) */
 	uint64_t close_op;
 	uint8_t hand_to;
@@ -453,6 +461,7 @@ struct vmp_pair {
 	bool promote_force;
 	uint8_t blocked;	/* reason last noted */
 	uint64_t lost_noted;	/* epoch whose loss was noted */
+	uint8_t stepped;	/* the state before this step, for the check against pair.def */
 	/* members of the other nodes, by voter index */
 	struct vmp_member_info peer[VMP_MAX_VOTERS];
 };
@@ -461,6 +470,7 @@ struct vmp_peer {		/* per voter index */
 	uint64_t heard_ns;	/* last heartbeat; 0: never */
 	uint64_t members_ns;	/* last MEMBERS; 0: never */
 	uint64_t boot, inc;
+	uint64_t told_ns;	/* M3: last time it was told our configuration, or asked for its own */
 	uint64_t fenced_boot;	/* R3: verified as gone */
 	bool left_out;		/* T1: fenced and not yet recovered */
 };
