@@ -27,7 +27,9 @@ libvmpaird_la_SOURCES += %D%/gate.h %D%/fence.h %D%/link.h %D%/announce.h
 libvmpaird_la_SOURCES += \
 	%D%/addr.c %D%/addr.h \
 	%D%/slot.c %D%/slot.h \
-	%D%/domxml.h %D%/probe.h %D%/proc.h %D%/virt.h
+	%D%/probe.c %D%/probe.h \
+	%D%/proc.c %D%/proc.h \
+	%D%/domxml.h %D%/virt.h
 
 
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---

@@ -14,8 +14,16 @@ TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(libvmpaird_la_CFLAGS)
 
 # --- virtual machines ---
 if UNIT_TESTS
-check_PROGRAMS += tests/unit/test_slot
-TESTS += tests/unit/test_slot
+check_PROGRAMS += tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+TESTS += tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+tests_unit_test_probe_SOURCES = tests/unit/test_probe.c
+tests_unit_test_probe_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_probe_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_probe_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+tests_unit_test_proc_SOURCES = tests/unit/test_proc.c
+tests_unit_test_proc_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_proc_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_proc_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_slot_SOURCES = tests/unit/test_slot.c
 tests_unit_test_slot_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_slot_CFLAGS = $(TEST_CFLAGS)
