@@ -1,0 +1,52 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# mkimage.sh DIR: puts the lab's guest into DIR: vmlinuz (Debian's cloud kernel, unpacked, not installed) and
+# initrd.gz (busybox, the modules of a virtio guest, svc). Does nothing when DIR is up to date.
+set -euo pipefail
+
+out=${1:?usage: mkimage.sh DIR}
+src=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+modules=(drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
+	drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci net/core/failover drivers/net/net_failover
+	drivers/net/virtio_net drivers/firmware/qemu_fw_cfg drivers/acpi/button drivers/input/evdev
+	drivers/block/virtio_blk)
+
+mkdir -p "$out"
+exec 9> "$out/.lock"
+flock 9
+tmp=$(mktemp -d "$out/.tmp.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+
+if [ ! -f "$out/vmlinuz" ] || [ ! -d "$out/modules" ]; then
+	package=$(apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" {print $2; exit}')
+	[ -n "$package" ] || { echo "mkimage.sh: apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
+	# mirrors fail now and then; the sandbox user of apt cannot write below our directory
+	for try in 1 2 3; do
+		(cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download "$package" > download.log 2>&1) && break
+		[ "$try" -lt 3 ] || { cat "$tmp/download.log" >&2; exit 1; }
+	done
+	dpkg-deb -x "$tmp"/*.deb "$tmp/kernel"
+	mkdir -p "$tmp/modules"
+	for m in "${modules[@]}"; do
+		cp "$tmp"/kernel/lib/modules/*/kernel/"$m.ko" "$tmp/modules/"
+	done
+	strip --strip-debug "$tmp"/modules/*.ko
+	rm -rf "$out/modules"
+	mv "$tmp/modules" "$out/modules"
+	mv "$tmp"/kernel/boot/vmlinuz-* "$out/vmlinuz"
+fi
+
+if [ ! -f "$out/initrd.gz" ] || [ "$src/svc.c" -nt "$out/initrd.gz" ] || [ "$src/init" -nt "$out/initrd.gz" ] ||
+	[ "$src/mkimage.sh" -nt "$out/initrd.gz" ] || [ "$out/vmlinuz" -nt "$out/initrd.gz" ]; then
+	root=$tmp/root
+	mkdir -p "$root"/{bin,dev,etc,lib,proc,sys,tmp}
+	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O2 -static -s -Wall -Wextra -Werror -o "$root/bin/guest-svc" "$src/svc.c"
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	"$root/bin/busybox" --list | grep -vx busybox | while read -r applet; do
+		ln -s busybox "$root/bin/$applet"
+	done
+	cp "$out"/modules/*.ko "$root/lib/"
+	install -m 755 "$src/init" "$root/init"
+	(cd "$root" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) | gzip -1 > "$tmp/initrd.gz"
+	mv "$tmp/initrd.gz" "$out/initrd.gz"
+fi

@@ -1,0 +1,460 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The lab: a cluster of nodes made of namespaces, and what tests do to it. Source it; nothing happens until a function
+# is called. Needs root. Variables (all have defaults, `lab_up` keeps them in $LAB_DIR/env for later callers):
+#   LAB_ID      tells labs on one machine apart; default follows from the checkout
+#   LAB_NODES   number of nodes (3), named n1, n2, ...
+#   LAB_BUILD   configured build directory: lab tools, programs under test, cached guest
+#   LAB_VMPAIRD yes|no: start vmpaird between libvirtd and pacemaker (default: when it was built)
+#
+# Namespaces: vl$LAB_ID-sw (the switches), vl$LAB_ID-cl (the client), vl$LAB_ID-n1 ... Planes, each a switch of its own:
+#   u  entry network and guests' clients   br-entry of a node   10.77.0.ID/24  fd77::ID/64   client: 10.77.0.250
+#   i  members among themselves            br-int of a node     192.168.77.(100+ID)/24, guests have 192.168.77.ID
+#   c  corosync and vmpaird                clu0 of a node       10.78.0.ID/24  fd78::ID/64
+# State lives in $LAB_DIR, a tmpfs: a lab that was left behind is found there and torn down by the next lab_up.
+
+LAB_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+LAB_TOP=$(cd "$LAB_SRC/../.." && pwd)
+: "${LAB_ID:=$(printf '%s' "$LAB_TOP" | cksum | awk '{printf "%04x", $1 % 65536}')}"
+: "${LAB_BUILD:=$LAB_TOP/build}"
+LAB_DIR=/run/vmpair-lab/$LAB_ID
+# shellcheck disable=SC2034 # for tests
+LAB_ENTRY=(10.77.0.101 10.77.0.102) # entry addresses of the pairs p1 and p2, and their shared MAC addresses
+# shellcheck disable=SC2034
+LAB_ENTRY6=(fd77::101 fd77::102)
+LAB_ENTRY_MAC=(52:54:00:77:01:01 52:54:00:77:01:02)
+LAB_PLANES=(u i c)
+
+# --- messages, waiting, assertions ----------------------------------------------------------------------------------
+
+uptime_ms() { # milliseconds of CLOCK_BOOTTIME into $REPLY
+	local s
+	read -r s _ < /proc/uptime
+	REPLY=$((10#${s/./}0))
+}
+log() {
+	uptime_ms
+	printf '# [%d.%03d] %s\n' $((REPLY / 1000)) $((REPLY % 1000)) "$*" >&2
+}
+fail() {
+	log "FAILED: $*"
+	exit 1
+}
+assert() { # assert COMMAND...
+	"$@" || fail "assertion: $*"
+}
+assert_eq() { # assert_eq WANTED GOT [WHAT]
+	[ "$1" = "$2" ] || fail "${3:-value}: wanted '$1', got '$2'"
+}
+assert_le() { # assert_le GOT LIMIT [WHAT], integers
+	[ "$1" -le "$2" ] || fail "${3:-value}: $1 is more than $2"
+}
+wait_for() { # wait_for SECONDS COMMAND...: until it succeeds; its output is shown only after the time ran out
+	local end out rc=0
+	uptime_ms
+	end=$((REPLY + $1 * 1000))
+	shift
+	while ! out=$("$@" 2>&1); do
+		uptime_ms
+		if [ "$REPLY" -ge "$end" ]; then
+			log "waited in vain for: $*"
+			[ -z "$out" ] || printf "#   %s\n" "${out//$'\n'/$'\n#   '}" >&2
+			return 1
+		fi
+		sleep 0.05
+	done
+	return $rc
+}
+not() { ! "$@"; }
+
+# --- inside a node, the switch, the client ----------------------------------------------------------------------------
+
+lab_ns() { echo "/run/netns/vl$LAB_ID-$1"; }
+lab_clean_env() {
+	env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
+		TERM="${TERM:-dumb}" "$@"
+}
+on() { # on NODE COMMAND...: inside the node's namespaces
+	local pid node=$1
+	shift
+	read -r pid 2> /dev/null < "$LAB_DIR/$node.pid" || {
+		echo "lab: $node is not running" >&2
+		return 125
+	}
+	(cd / && lab_clean_env nsenter -t "$pid" -m -u -i -n -p -- "$@")
+}
+in_switch() { nsenter --net="$(lab_ns sw)" -- "$@"; }
+in_client() { nsenter --net="$(lab_ns cl)" -- "$@"; }
+on_net() { # on_net NODE COMMAND...: in the node's network namespace only; works while the node is off, too
+	nsenter --net="$(lab_ns "$1")" -- "${@:2}"
+}
+lab_node_id() { echo "${1#n}"; }
+lab_all() { seq -f 'n%g' "$LAB_NODES"; }
+daemon() { # daemon start|stop|kill|freeze|thaw|running NODE NAME
+	case "$1" in
+	start | stop | running) on "$2" "$LAB_SRC/node.sh" "$1" "$3" ;;
+	kill) on "$2" "$LAB_SRC/node.sh" signal "$3" KILL ;;
+	freeze) on "$2" "$LAB_SRC/node.sh" signal "$3" STOP ;;
+	thaw) on "$2" "$LAB_SRC/node.sh" signal "$3" CONT ;;
+	*) fail "daemon: unknown verb $1" ;;
+	esac
+}
+
+# --- faults of the network ---------------------------------------------------------------------------------------------
+
+lab_ports() { # lab_ports NODE [PLANES]: the node's switch ports as an nft set
+	local p list=
+	for p in ${2:-${LAB_PLANES[@]}}; do list+="${list:+, }\"$1$p\""; done
+	echo "{ $list }"
+}
+cut_off() { in_switch nft add element bridge lab cut "$(lab_ports "$@")"; }       # cut_off NODE ["u i c"]: silently, carrier stays
+heal() {                                                                     # heal [NODE ["u i c"]]
+	if [ $# -eq 0 ]; then
+		in_switch nft 'flush set bridge lab cut; flush set bridge lab oneway'
+	else
+		in_switch nft delete element bridge lab cut "$(lab_ports "$@")"
+	fi
+}
+drop_from_to() { in_switch nft add element bridge lab oneway "{ \"$1$3\" . \"$2$3\" }"; }    # drop_from_to A B PLANE
+pass_from_to() { in_switch nft delete element bridge lab oneway "{ \"$1$3\" . \"$2$3\" }"; } # cl: the client (plane u)
+link_down() { in_switch ip link set "$1${2:-u}" down; }                      # link_down NODE [PLANE]: carrier lost
+link_up() { in_switch ip link set "$1${2:-u}" up; }
+
+# --- making and unmaking ----------------------------------------------------------------------------------------------
+
+lab_netns_add() { # lab_netns_add NAME: a namespace without duplicate address detection
+	ip netns add "vl$LAB_ID-$1"
+	nsenter --net="$(lab_ns "$1")" -- sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 \
+		net.ipv6.conf.default.accept_ra=0
+	ip -n "vl$LAB_ID-$1" link set lo up
+}
+
+lab_switch_up() {
+	local p
+	lab_netns_add sw
+	lab_netns_add cl
+	for p in "${LAB_PLANES[@]}"; do
+		ip -n "vl$LAB_ID-sw" link add "sw-$p" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+		ip -n "vl$LAB_ID-sw" link set "sw-$p" up
+	done
+	ip -n "vl$LAB_ID-cl" link add cl0 type veth peer name clu netns "vl$LAB_ID-sw"
+	ip -n "vl$LAB_ID-sw" link set clu master sw-u up
+	ip -n "vl$LAB_ID-cl" link set cl0 up
+	ip -n "vl$LAB_ID-cl" addr add 10.77.0.250/24 dev cl0
+	ip -n "vl$LAB_ID-cl" addr add fd77::fa/64 dev cl0
+	in_switch nft -f - <<- 'EOF'
+		table bridge lab {
+			set cut { type ifname; }
+			set oneway { type ifname . ifname; }
+			chain in { type filter hook prerouting priority -300; iifname @cut drop; }
+			chain through { type filter hook forward priority 0; oifname @cut drop; iifname . oifname @oneway drop; }
+		}
+	EOF
+}
+
+lab_node_net_up() { # lab_node_net_up NODE: namespace, cables, bridges
+	local node=$1 id ns p nic
+	id=$(lab_node_id "$node")
+	ns=vl$LAB_ID-$node
+	lab_netns_add "$node"
+	for p in u:up0 i:int0 c:clu0; do
+		nic=${p#*:}
+		p=${p%:*}
+		ip -n "$ns" link add "$nic" type veth peer name "$node$p" netns "vl$LAB_ID-sw"
+		ip -n "vl$LAB_ID-sw" link set "$node$p" master "sw-$p" up
+	done
+	# a bridge takes the lowest MAC of its ports unless told: taps come and go
+	ip -n "$ns" link add br-entry address "02:77:00:00:00:$(printf %02x "$id")" type bridge stp_state 0 \
+		forward_delay 0 mcast_snooping 0
+	ip -n "$ns" link add br-int address "02:77:01:00:00:$(printf %02x "$id")" type bridge stp_state 0 \
+		forward_delay 0 mcast_snooping 0
+	ip -n "$ns" link set up0 master br-entry up
+	ip -n "$ns" link set int0 master br-int up
+	ip -n "$ns" link set clu0 up
+	ip -n "$ns" link set br-entry up
+	ip -n "$ns" link set br-int up
+	ip -n "$ns" addr add "10.77.0.$id/24" dev br-entry
+	ip -n "$ns" addr add "fd77::$id/64" dev br-entry
+	ip -n "$ns" addr add "192.168.77.$((100 + id))/24" dev br-int
+	ip -n "$ns" addr add "10.78.0.$id/24" dev clu0
+	ip -n "$ns" addr add "fd78::$id/64" dev clu0
+}
+
+lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR/NODE
+	local node=$1 d=$LAB_DIR/$1 n i
+	mkdir -p "$d"/etc/{corosync,libvirt/qemu/networks,vmpair,pacemaker,keepalived} "$d"/var/lib/pacemaker/cib "$d/over/etc"
+	{
+		cat <<- EOF
+			totem {
+			    version: 2
+			    cluster_name: lab
+			    transport: knet
+			    crypto_cipher: aes256
+			    crypto_hash: sha256
+			    token: $LAB_TOKEN
+			}
+			quorum {
+			    provider: corosync_votequorum
+			}
+			logging {
+			    to_stderr: no
+			    to_logfile: yes
+			    logfile: /var/log/corosync/corosync.log
+			    to_syslog: no
+			    timestamp: hires
+			}
+			system {
+			    move_to_root_cgroup: no
+			}
+			nodelist {
+		EOF
+		for n in $(lab_all); do
+			i=$(lab_node_id "$n")
+			printf '    node {\n\tname: %s\n\tnodeid: %d\n\tring0_addr: 10.78.0.%d\n    }\n' "$n" "$i" "$i"
+		done
+		echo '}'
+	} > "$d/etc/corosync/corosync.conf"
+	install -m 400 "$LAB_DIR/authkey" "$d/etc/corosync/authkey"
+	install -m 640 -g haclient "$LAB_DIR/authkey" "$d/etc/pacemaker/authkey"
+
+	cat > "$d/etc/libvirt/qemu.conf" <<- EOF
+		user = "root"
+		group = "root"
+		security_driver = "none"
+		cgroup_controllers = [ ]
+		namespaces = [ ]
+		remember_owner = 0
+		stdio_handler = "file"
+		vnc_listen = "127.0.0.1"
+	EOF
+	cat > "$d/etc/libvirt/libvirtd.conf" <<- EOF
+		auth_unix_ro = "none"
+		auth_unix_rw = "none"
+		unix_sock_group = "root"
+		log_level = 3
+		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+	EOF
+
+	printf 'hb_ms = 20\nlease_ms = 150\n' > "$d/etc/vmpair/vmpaird.conf"
+	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
+	for i in 0 1; do
+		lab_domain_xml "p$((i + 1))" "${LAB_ENTRY_MAC[i]}" > "$d/etc/vmpair/p$((i + 1)).xml"
+	done
+	{
+		printf '127.0.0.1 localhost\n::1 localhost\n'
+		for n in $(lab_all); do echo "10.78.0.$(lab_node_id "$n") $n"; done
+	} > "$d/over/etc/hosts"
+	echo "$node" > "$d/over/etc/hostname"
+
+	cat > "$d/var/lib/pacemaker/cib/cib.xml" <<- EOF
+		<cib crm_feature_set="3.16.0" validate-with="pacemaker-3.9" admin_epoch="0" epoch="1" num_updates="0">
+		  <configuration>
+		    <crm_config>
+		      <cluster_property_set id="cib-bootstrap-options">
+		        <nvpair id="opt-stonith" name="stonith-enabled" value="false"/>
+		        <nvpair id="opt-quorum" name="no-quorum-policy" value="demote"/>
+		        <nvpair id="opt-start-fatal" name="start-failure-is-fatal" value="false"/>
+		        <nvpair id="opt-pe-input" name="pe-input-series-max" value="50"/>
+		        <nvpair id="opt-dc-deadtime" name="dc-deadtime" value="2s"/>
+		        <nvpair id="opt-cluster-name" name="cluster-name" value="lab"/>
+		      </cluster_property_set>
+		    </crm_config>
+		    <nodes/>
+		    <resources/>
+		    <constraints/>
+		  </configuration>
+		  <status/>
+		</cib>
+	EOF
+	chmod 600 "$d/var/lib/pacemaker/cib/cib.xml"
+	chown -R hacluster:haclient "$d/var/lib/pacemaker"
+}
+
+lab_domain_xml() { # lab_domain_xml NAME ENTRY_MAC: a domain as an operator writes it
+	local type=qemu
+	[ "$LAB_ACCEL" != kvm ] || type=kvm
+	sed -e "s/@TYPE@/$type/; s/@NAME@/$1/; s/@ENTRY_MAC@/$2/" "$LAB_SRC/guest/domain.xml.in"
+}
+
+lab_node_boot() { # lab_node_boot NODE: process 1 and file systems; no daemon but syslog yet
+	LAB_NODE_DIR=$LAB_DIR/$1 LAB_STAGE=$LAB_BUILD/lab/stage LAB_GUEST_DIR=$LAB_BUILD/lab/guest \
+		LAB_CACHE_DIR=$LAB_BUILD/lab/cache lab_boot_env \
+		"$LAB_BUILD/tests/lab/nodeinit" "$(lab_ns "$1")" "$1" "$LAB_DIR/$1.pid" "$LAB_SRC/node.sh" setup || {
+		echo "lab: $1 did not boot" >&2
+		return 1
+	}
+	daemon start "$1" syslog
+}
+lab_boot_env() {
+	env -i PATH="$PATH" LAB_NODE_DIR="$LAB_NODE_DIR" LAB_STAGE="$LAB_STAGE" LAB_GUEST_DIR="$LAB_GUEST_DIR" \
+		LAB_CACHE_DIR="$LAB_CACHE_DIR" "$@"
+}
+
+lab_node_daemons() { # lab_node_daemons NODE: in the order of their dependencies
+	daemon start "$1" corosync
+	daemon start "$1" libvirtd
+	wait_for 30 on "$1" corosync-cmapctl -g runtime.votequorum.this_node_id || return 1
+	wait_for 30 on "$1" virsh -q uri || return 1
+	[ "$LAB_VMPAIRD" != yes ] || daemon start "$1" vmpaird
+	daemon start "$1" pacemaker
+}
+
+lab_probe_accel() { # kvm when it boots the guest in time, else tcg; asked once per boot of this machine
+	local cache
+	read -r cache < /proc/sys/kernel/random/boot_id
+	cache=$LAB_BUILD/lab/accel.$cache
+	if [ ! -s "$cache" ]; then
+		rm -f "$LAB_BUILD"/lab/accel.*
+		if [ -w /dev/kvm ] && timeout -k 1 5 qemu-system-x86_64 -accel kvm -m 128 -display none -nodefaults \
+			-serial stdio -kernel "$LAB_BUILD/lab/guest/vmlinuz" -initrd "$LAB_BUILD/lab/guest/initrd.gz" \
+			-append 'console=ttyS0 quiet vmpair.probe' 2> /dev/null < /dev/null | grep -q vmpair-guest-boots; then
+			echo kvm > "$cache"
+		else
+			echo tcg > "$cache"
+		fi
+	fi
+	cat "$cache"
+}
+
+lab_build() { # lab tools, guest, and the programs under test as installed files
+	local tools=(tests/lab/nodeinit)
+	[ -f "$LAB_BUILD/Makefile" ] || {
+		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
+		return 1
+	}
+	mkdir -p "$LAB_BUILD/lab/cache"
+	make -s -C "$LAB_BUILD" "${tools[@]}" || return 1
+	"$LAB_SRC/guest/mkimage.sh" "$LAB_BUILD/lab/guest" || return 1
+	rm -rf "$LAB_BUILD/lab/stage.new"
+	mkdir -p "$LAB_BUILD/lab/stage.new/usr"
+	make -s -C "$LAB_BUILD" install prefix=/usr sysconfdir=/etc DESTDIR="$LAB_BUILD/lab/stage.new" \
+		> "$LAB_BUILD/lab/stage.log" 2>&1 || {
+		tail -n 20 "$LAB_BUILD/lab/stage.log" >&2
+		return 1
+	}
+	if [ -d "$LAB_BUILD/lab/stage" ]; then # in place: nodes that run see the new files after their next boot
+		rm -rf "$LAB_BUILD/lab/stage.old"
+		mv "$LAB_BUILD/lab/stage" "$LAB_BUILD/lab/stage.old"
+	fi
+	mv "$LAB_BUILD/lab/stage.new" "$LAB_BUILD/lab/stage"
+	rm -rf "$LAB_BUILD/lab/stage.old"
+}
+
+lab_exists() { [ -d "$LAB_DIR" ] || [ -e "$(lab_ns sw)" ]; }
+
+lab_load() { # the running lab's variables
+	[ -f "$LAB_DIR/env" ] || {
+		echo "lab: no lab is up here (id $LAB_ID); try: ./run.sh lab up" >&2
+		return 1
+	}
+	# shellcheck disable=SC1091
+	. "$LAB_DIR/env"
+}
+
+lab_up() { # lab_up: build first; ends when a DC is elected, the partition has quorum and every node is online
+	local n pids=() pid
+	: "${LAB_NODES:=3}" "${LAB_TOKEN:=1000}"
+	lab_exists && lab_down
+	LAB_ACCEL=$(lab_probe_accel)
+	: "${LAB_VMPAIRD:=$([ -x "$LAB_BUILD/lab/stage/usr/sbin/vmpaird" ] && echo yes || echo no)}"
+	mkdir -p "$LAB_DIR"
+	mount -t tmpfs -o mode=755,size=2g lab "$LAB_DIR"
+	declare -p LAB_ID LAB_NODES LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
+		sed 's/^declare [-a-z]*/declare -g --/' > "$LAB_DIR/env"
+	head -c 256 /dev/urandom > "$LAB_DIR/authkey"
+	printf 'key 1 %s send\n' "$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')" > "$LAB_DIR/keys"
+
+	lab_switch_up
+	for n in $(lab_all); do
+		(
+			set -e
+			lab_node_net_up "$n"
+			lab_node_config "$n"
+			lab_node_boot "$n"
+			lab_node_daemons "$n"
+		) &
+		pids+=($!)
+	done
+	for pid in "${pids[@]}"; do
+		wait "$pid" || return 1
+	done
+	wait_for 120 lab_healthy
+}
+
+lab_healthy() { # a DC with quorum that sees every node online
+	on n1 crm_mon -1 --output-as=xml | awk -v want="$LAB_NODES" '
+		/<current_dc present="true"/ && /with_quorum="true"/ {dc = 1}
+		/<node name=/ && /online="true"/ && /pending="false"/ {online++}
+		END {exit !(dc && online >= want)}'
+}
+lab_dc() { on "${1:-n1}" crmadmin -q -D 2>&1 | awk '/Designated/ {print $NF} !/ / {print}' | tail -n 1; }
+
+lab_kill_node() { # everything of the node ends at once, its network too
+	local pid
+	if read -r pid 2> /dev/null < "$LAB_DIR/$1.pid"; then
+		# the id may have been reused since: only a process 1 of a pid namespace of its own is a node
+		[ "$(awk '/^NSpid:/ {print $NF}' "/proc/$pid/status" 2> /dev/null)" != 1 ] || kill -KILL "$pid"
+		wait_for 20 lab_gone "$pid"
+	fi
+	rm -f "$LAB_DIR/$1.pid"
+	if [ -e "$(lab_ns sw)" ]; then
+		local p
+		for p in "${LAB_PLANES[@]}"; do ip -n "vl$LAB_ID-sw" link del "$1$p" 2> /dev/null || true; done
+	fi
+	ip netns del "vl$LAB_ID-$1" 2> /dev/null || true
+}
+lab_gone() { # process $1 is no more, or only its parent has to notice
+	local state
+	state=$(awk '/^State:/ {print $2}' "/proc/$1/status" 2> /dev/null)
+	[ -z "$state" ] || [ "$state" = Z ]
+}
+power_off() { lab_kill_node "$1"; }
+power_on() { # back from power_off: a boot with the disks as they were; daemons start by themselves
+	lab_node_net_up "$1" && lab_node_boot "$1" && lab_node_daemons "$1"
+}
+
+lab_down() { # takes down what is left of this lab, however it ended
+	local f ns
+	for f in "$LAB_DIR"/n*.pid; do
+		[ -e "$f" ] || continue
+		f=${f##*/}
+		lab_kill_node "${f%.pid}"
+	done
+	for ns in /run/netns/vl"$LAB_ID"-*; do
+		[ -e "$ns" ] || continue
+		lab_kill_ns "$ns"
+		ip netns del "${ns##*/}" || true
+	done
+	while mountpoint -q "$LAB_DIR"; do umount -l "$LAB_DIR"; done
+	rm -rf "$LAB_DIR"
+}
+lab_kill_ns() { # processes in a network namespace of ours, e.g. clients
+	local pid ino
+	ino=$(stat -L -c %i "$1" 2> /dev/null) || return 0
+	for pid in /proc/[0-9]*; do
+		[ "$(stat -L -c %i "$pid/ns/net" 2> /dev/null)" != "$ino" ] || kill -KILL "${pid#/proc/}" 2> /dev/null || true
+	done
+}
+lab_leftovers() { # prints what a lab left behind; nothing when it left nothing
+	local pid
+	ls -d /run/netns/vl"$LAB_ID"-* "$LAB_DIR" 2> /dev/null
+	for pid in /proc/[0-9]*; do
+		if tr '\0' ' ' < "$pid/mountinfo" 2> /dev/null | grep -q "$LAB_DIR" &&
+			! lab_gone "${pid#/proc/}"; then
+			echo "process ${pid#/proc/}: $(tr '\0' ' ' < "$pid/cmdline" 2> /dev/null)"
+		fi
+	done
+}
+
+lab_logs() { # lab_logs DIR: copies every node's logs there
+	local n
+	mkdir -p "$1"
+	for n in $(lab_all); do
+		[ -d "$LAB_DIR/$n/var/log" ] || continue
+		mkdir -p "$1/$n"
+		cp -a "$LAB_DIR/$n/var/log/." "$1/$n/" 2> /dev/null || true
+		cp -a "$LAB_DIR/$n/var/lib/pacemaker/cib/cib.xml" "$1/$n/" 2> /dev/null || true
+	done
+	log "logs of the nodes: $1"
+}

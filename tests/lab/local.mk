@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
+noinst_PROGRAMS += tests/lab/nodeinit
+
+EXTRA_DIST += \
+	%D%/lab.sh \
+	%D%/lib.sh \
+	%D%/node.sh \
+	%D%/guest/domain.xml.in \
+	%D%/guest/init \
+	%D%/guest/mkimage.sh \
+	%D%/guest/svc.c

@@ -1,0 +1,131 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Runs inside a lab node (see nodeinit.c): sets the node's file systems up and handles its daemons by name.
+#   node.sh setup | start DAEMON | stop DAEMON | signal DAEMON SIGNAL | running DAEMON
+# DAEMON: syslog corosync libvirtd vmpaird pacemaker keepalived
+set -euo pipefail
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# Directories a node has for itself and keeps over a power loss; they live in $LAB_NODE_DIR.
+own_dirs=(etc/corosync etc/libvirt etc/vmpair etc/pacemaker etc/keepalived var/lib/corosync var/lib/pacemaker
+	var/lib/libvirt var/lib/vmpair var/lib/pcsd var/log)
+
+setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
+	local d m
+
+	# The rest of /etc, /var and /usr is the host's, below an upper layer that takes mount points and changes.
+	for d in etc var; do
+		mkdir -p "$LAB_NODE_DIR/over/$d" "$LAB_NODE_DIR/work/$d"
+		mount -t overlay overlay -o "lowerdir=/$d,upperdir=$LAB_NODE_DIR/over/$d,workdir=$LAB_NODE_DIR/work/$d" "/$d"
+	done
+	if [ -d "$LAB_STAGE/usr" ]; then
+		mount -t overlay overlay -o "lowerdir=$LAB_STAGE/usr:/usr" /usr
+	fi
+	for d in "${own_dirs[@]}"; do
+		mkdir -p "$LAB_NODE_DIR/$d" "/$d"
+		mount --bind "$LAB_NODE_DIR/$d" "/$d"
+	done
+	mkdir -p /var/lib/libvirt/images /var/cache/libvirt
+	mount --bind "$LAB_GUEST_DIR" /var/lib/libvirt/images
+	mount --bind "$LAB_CACHE_DIR" /var/cache/libvirt
+	install -d -o hacluster -g haclient -m 750 /var/lib/pacemaker/{,cib,pengine,cores,blackbox} /var/log/pacemaker
+	mkdir -p /var/log/{corosync,libvirt/qemu,vmpair}
+	chmod 700 /var/lib/vmpair
+
+	# Anything mounted below /run belongs to the host or to other labs: let go of it, then have a /run of our own.
+	awk '$2 ~ "^/run/" {print $2}' /proc/self/mounts | sort -r | while read -r m; do
+		umount -l "$m" 2> /dev/null || true
+	done
+	mount -t tmpfs -o mode=755,size=256m run /run
+	mkdir /run/lock /run/lab /run/netns
+	install -d -o hacluster -g haclient -m 750 /run/pacemaker
+	mkdir -p /run/resource-agents
+
+	mkdir -p /run/lab/dev
+	mount -t tmpfs -o mode=755,size=16m dev /run/lab/dev
+	for d in null zero full random urandom tty kvm fuse vhost-net net/tun; do
+		[ -e "/dev/$d" ] || continue
+		mkdir -p "/run/lab/dev/$(dirname "$d")"
+		cp -a "/dev/$d" "/run/lab/dev/$d"
+	done
+	mkdir -p /run/lab/dev/{pts,shm}
+	mount --bind /dev/pts /run/lab/dev/pts
+	ln -s pts/ptmx /run/lab/dev/ptmx
+	ln -s /proc/self/fd /run/lab/dev/fd
+	for d in stdin:0 stdout:1 stderr:2; do ln -s "/proc/self/fd/${d#*:}" "/run/lab/dev/${d%:*}"; done
+	mount --move /run/lab/dev /dev
+	mount -t tmpfs -o mode=1777,size=512m shm /dev/shm
+
+	mount -t sysfs sysfs /sys
+	mount -t bpf -o mode=700 bpf /sys/fs/bpf
+	# A node that panics must not reboot the machine; reboot(2) in a pid namespace ends the node only.
+	[ ! -e /proc/sysrq-trigger ] || mount --bind /dev/null /proc/sysrq-trigger
+	cat /proc/sys/kernel/random/uuid > /run/lab/boot_id
+	mount --bind /run/lab/boot_id /proc/sys/kernel/random/boot_id
+	[ -s /etc/machine-id.lab ] || tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id.lab
+	mount --bind /etc/machine-id.lab /etc/machine-id
+}
+
+# Process ids of a daemon, the main one first.
+pids() {
+	local main
+	read -r main 2> /dev/null < "/run/lab/$1.pid" || return 1
+	[ -d "/proc/$main" ] && [ "$(awk '{print $3}' "/proc/$main/stat")" != Z ] || return 1
+	echo "$main"
+	case "$1" in # pacemakerd is little without its children, keepalived too
+	pacemaker | keepalived) pgrep -P "$main" || true ;;
+	esac
+}
+
+launch() { # launch NAME COMMAND...: detached, output to the node's log directory
+	local name=$1
+	shift
+	setsid "$@" > "/var/log/$name.out" 2>&1 < /dev/null &
+	echo $! > "/run/lab/$name.pid"
+}
+
+start() {
+	! pids "$1" > /dev/null || return 0
+	case "$1" in
+	syslog) launch syslog busybox syslogd -n -O /var/log/syslog ;;
+	corosync) launch corosync corosync -f ;;
+	libvirtd)
+		rm -f /run/libvirtd.pid
+		launch libvirtd libvirtd
+		;;
+	vmpaird) launch vmpaird vmpaird -c /etc/vmpair/vmpaird.conf -f ;;
+	pacemaker) PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_fail_fast=no launch pacemaker pacemakerd ;;
+	keepalived) launch keepalived keepalived -n -l -D -f /etc/keepalived/keepalived.conf ;;
+	*)
+		echo "node.sh: unknown daemon $1" >&2
+		return 2
+		;;
+	esac
+}
+
+signal() {
+	local list
+	list=$(pids "$1") || return 0
+	# shellcheck disable=SC2086 # one word per process
+	kill -s "$2" $list 2> /dev/null || true
+}
+
+stop() { # politely; waits for the end
+	local main
+	main=$(pids "$1" | head -n 1) && [ -n "$main" ] || return 0
+	kill "$main"
+	if ! timeout "${2:-120}" tail -s 0.05 --pid="$main" -f /dev/null; then
+		echo "node.sh: $1 does not end" >&2
+		return 1
+	fi
+}
+
+case "${1-}" in
+setup) setup ;;
+start | signal | stop) "$@" ;;
+running) pids "$2" > /dev/null ;;
+*)
+	echo "usage: node.sh setup | start DAEMON | stop DAEMON | signal DAEMON SIGNAL | running DAEMON" >&2
+	exit 2
+	;;
+esac
