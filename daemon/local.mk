@@ -3,7 +3,7 @@
 noinst_LTLIBRARIES += libvmpaird.la
 libvmpaird_la_CFLAGS = $(AM_CFLAGS) $(QB_CFLAGS) $(CPG_CFLAGS) $(CMAP_CFLAGS) $(QUORUM_CFLAGS) $(LIBVIRT_CFLAGS) \
 	$(XML_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(NFT_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS)
-libvmpaird_la_LIBADD = libvmpcore.la $(QB_LIBS) $(CPG_LIBS) $(CMAP_LIBS) $(QUORUM_LIBS) $(LIBVIRT_LIBS) \
+libvmpaird_la_LIBADD = libvmpcore.la libvmpctl.la $(QB_LIBS) $(CPG_LIBS) $(CMAP_LIBS) $(QUORUM_LIBS) $(LIBVIRT_LIBS) \
 	$(XML_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(NFT_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS) -lpthread
 libvmpaird_la_SOURCES =
 
@@ -31,6 +31,19 @@ libvmpaird_la_SOURCES += \
 	%D%/proc.c %D%/proc.h \
 	%D%/domxml.h %D%/virt.h
 
+
+# --- what the agents and the command line share with the daemon: needs nothing but jansson ---
+noinst_LTLIBRARIES += libvmpctl.la
+libvmpctl_la_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+libvmpctl_la_LIBADD = $(JANSSON_LIBS)
+libvmpctl_la_SOURCES = \
+	%D%/ctlclient.c %D%/ctlclient.h \
+	%D%/facts.c %D%/facts.h \
+	%D%/pairparam.c %D%/pairparam.h
+
+# --- control socket (server), Pacemaker ---
+libvmpaird_la_SOURCES += \
+	%D%/ctl.c %D%/ctl.h
 
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---
 libvmpaird_la_SOURCES += \

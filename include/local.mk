@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 noinst_HEADERS += \
 	%D%/internal/cleanup.h \
-	%D%/internal/endian.h
+	%D%/internal/endian.h \
+	%D%/internal/loopops.h

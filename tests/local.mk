@@ -32,6 +32,27 @@ endif
 
 
 # --- agents, command line, control ---
+if UNIT_TESTS
+AGENT_UNIT_TESTS = %D%/unit/test_agree %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam
+check_PROGRAMS += $(AGENT_UNIT_TESTS)
+TESTS += $(AGENT_UNIT_TESTS)
+%C%_unit_test_agree_SOURCES = %D%/unit/test_agree.c
+%C%_unit_test_agree_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_agree_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_agree_LDADD = libvmpcore.la $(CMOCKA_LIBS)
+%C%_unit_test_ctl_SOURCES = %D%/unit/test_ctl.c %D%/unit/pollloop.c %D%/unit/pollloop.h
+%C%_unit_test_ctl_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_ctl_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_ctl_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+%C%_unit_test_facts_SOURCES = %D%/unit/test_facts.c
+%C%_unit_test_facts_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_facts_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_facts_LDADD = libvmpctl.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_pairparam_SOURCES = %D%/unit/test_pairparam.c
+%C%_unit_test_pairparam_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_pairparam_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_pairparam_LDADD = libvmpctl.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
+endif
 
 
 # --- whole tree: headers, purity, man pages, examples ---

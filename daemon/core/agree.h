@@ -23,6 +23,7 @@
 #define VMP_AGREE_GRACE_MAX_MS	30000u
 #define VMP_AGREE_BASE		1000u
 #define VMP_AGREE_LAP		900000u
+#define VMP_AGREE_WRAP_WINDOW	10000u		/* epochs after a wrap for which stale scores are looked for */
 
 enum vmp_ocf {
 	VMP_OCF_OK = 0,
@@ -64,7 +65,7 @@ struct vmp_agree_out {
 struct vmp_agree_out vmp_agree_monitor(const struct vmp_agree_in *in);
 
 /*
- * Promotion score. Standbys that are in sync and ready: VMP_AGREE_BASE. The primary: above it by its epoch's counter, so that a later primary
+ * Promotion score. Standbys that are in sync and ready: VMP_AGREE_BASE. The primary: above it by its epoch's counter (plus 1), so that a later primary
  * always outbids an earlier one's stale value. Others: no attribute. Once per VMP_AGREE_LAP epochs the counter wraps: then the other
  * members' attributes are set to the base first, and the own one after that was done (lower_others).
  */

@@ -15,12 +15,12 @@
 
 #define VMP_NO_DEADLINE UINT64_MAX
 
-typedef void vmp_fd_fn(int fd, uint32_t revents, void *data);
+typedef void (*vmp_watch_fn)(int fd, short revents, void *data);
 
 struct vmp_loop_ops {
 	void *loop;
-	int (*add_fd)(void *loop, int fd, uint32_t events, vmp_fd_fn *fn, void *data);	/* 0 or -errno */
-	int (*mod_fd)(void *loop, int fd, uint32_t events);				/* 0 or -errno */
+	int (*add_fd)(void *loop, int fd, short events, vmp_watch_fn fn, void *data);	/* 0 or -errno */
+	int (*mod_fd)(void *loop, int fd, short events);					/* 0 or -errno */
 	void (*del_fd)(void *loop, int fd);
 	uint64_t (*now_ns)(void *loop);
 };

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/pairparam.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal/cleanup.h"
+
+static const char *const opt_failover[] = {"auto", "manual", NULL};
+static const char *const opt_vm_exit[] = {"failover", "pacemaker", NULL};
+static const char *const opt_peer_link[] = {"keep", "failover", NULL};
+static const char *const opt_cold_start[] = {"auto", "manual", NULL};
+
+const struct vmp_param vmp_pair_param_table[] = {
+	{"pair", VMP_PARAM_STRING, true, true, false, NULL, NULL,
+	 "Name of the pair",
+	 "Name of the pair, the same on all nodes and used by one resource only: letters, digits, '_', '.', '-', at most 63 characters. "
+	 "The virtual machines get this name in libvirt."},
+	{"domain", VMP_PARAM_STRING, true, false, false, NULL, NULL,
+	 "libvirt domain XML",
+	 "Absolute path of the libvirt domain XML from which each node makes its member. The file must be the same on all nodes: its digest "
+	 "is compared, and a member whose file differs is refused."},
+	{"entry", VMP_PARAM_STRING, true, true, true, NULL, NULL,
+	 "Entry addresses",
+	 "Entry address of the pair, the only address that clients know, as ADDRESS/PREFIX; IPv4 or IPv6; up to 8, separated by commas or "
+	 "blanks. Both members carry it; only the primary's is let through."},
+	{"entry_nic", VMP_PARAM_STRING, true, false, false, NULL, NULL,
+	 "Bridge of the entry network",
+	 "Host bridge to which the domain's entry network card is attached, the same name on all nodes."},
+	{"internal_net", VMP_PARAM_STRING, false, false, false, NULL, NULL,
+	 "Internal network",
+	 "Network between the members, as ADDRESS/PREFIX or ADDRESS/PREFIX@BRIDGE. A member's internal address is the network's address plus "
+	 "its node's corosync id. Needed for readiness checks and for peer_link."},
+	{"ready", VMP_PARAM_STRING, false, false, true, "running", NULL,
+	 "Readiness check",
+	 "When a member may become primary: 'running' (its virtual machine runs), 'tcp:PORT' (it takes connections) or 'http:PORT/PATH' (it "
+	 "answers with a 2xx status), asked at its internal address."},
+	{"ready_timeout", VMP_PARAM_TIME, false, false, true, "1s", NULL,
+	 "Time limit of a readiness check",
+	 "Time within which one readiness check must be answered."},
+	{"failover", VMP_PARAM_SELECT, false, false, true, "auto", opt_failover,
+	 "Who moves the pair",
+	 "auto: the standby takes over by itself when the primary is lost. manual: only Pacemaker and the operator move the pair."},
+	{"vm_exit", VMP_PARAM_SELECT, false, false, true, "failover", opt_vm_exit,
+	 "When the primary's virtual machine ends",
+	 "failover: the standby takes over at once. pacemaker: the end is only reported to Pacemaker, which decides."},
+	{"peer_link", VMP_PARAM_SELECT, false, false, true, "keep", opt_peer_link,
+	 "When only the internal network is lost",
+	 "What happens when the members no longer reach each other while both hosts live. keep: the primary stays, without an in-sync standby. "
+	 "failover: the standby takes over."},
+	{"cold_start", VMP_PARAM_SELECT, false, false, true, "auto", opt_cold_start,
+	 "When both recorded members are gone",
+	 "auto: a fresh member may become primary when both members on record are known to be gone. manual: only after vmpair force-primary."},
+	{"stop_timeout", VMP_PARAM_TIME, false, false, true, "30s", NULL,
+	 "Time for the guest to shut down",
+	 "How long a stop waits for the guest to shut down by itself before its virtual machine is ended. Keep it below the timeout of the "
+	 "stop operation."},
+	{0},
+};
+
+bool vmp_pair_name_valid(const char *name)
+{
+	size_t len = strlen(name);
+	if (len == 0 || len > 63 || !isalnum((unsigned char)name[0]))
+		return false;
+	for (const char *p = name; *p; p++)
+		if (!((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || strchr("_.-", *p)))
+			return false;
+	return true;
+}
+
+/* Decimal digits only, as strtoul takes blanks and signs. */
+static int number(const char *text, unsigned long max, unsigned long *ret, const char **ret_end)
+{
+	if (!isdigit((unsigned char)*text))
+		return -EINVAL;
+	char *end;
+	errno = 0;
+	unsigned long v = strtoul(text, &end, 10);
+	if (errno || v > max)
+		return -ERANGE;
+	*ret = v;
+	*ret_end = end;
+	return 0;
+}
+
+int vmp_addr_parse(const char *text, struct vmp_addr *ret)
+{
+	char addr[INET6_ADDRSTRLEN];
+	const char *slash = strchr(text, '/'), *end;
+	if (!slash || (size_t)(slash - text) >= sizeof(addr))
+		return -EINVAL;
+	memcpy(addr, text, (size_t)(slash - text));
+	addr[slash - text] = '\0';
+	struct vmp_addr a = {0};
+	unsigned long prefix;
+	if (number(slash + 1, 128, &prefix, &end) < 0 || *end)
+		return -EINVAL;
+	if (inet_pton(AF_INET, addr, a.bytes) == 1)
+		a.family = AF_INET;
+	else if (inet_pton(AF_INET6, addr, a.bytes) == 1)
+		a.family = AF_INET6;
+	else
+		return -EINVAL;
+	if (prefix == 0 || prefix > (a.family == AF_INET ? 32 : 128))
+		return -EINVAL;
+	a.prefix = (uint8_t)prefix;
+	*ret = a;
+	return 0;
+}
+
+static bool addr_usable(const struct vmp_addr *a)
+{
+	static const uint8_t zero[16], loop6[16] = {[15] = 1};
+	if (a->family == AF_INET)
+		return a->bytes[0] != 0 && a->bytes[0] != 127 && a->bytes[0] < 224;
+	return memcmp(a->bytes, zero, 16) && memcmp(a->bytes, loop6, 16) && a->bytes[0] != 0xff;
+}
+
+static bool addr_host_bits(const struct vmp_addr *a)
+{
+	unsigned len = a->family == AF_INET ? 4 : 16;
+	for (unsigned bit = a->prefix; bit < len * 8; bit++)
+		if (a->bytes[bit / 8] & (0x80 >> bit % 8))
+			return true;
+	return false;
+}
+
+static bool prefix_equal(const struct vmp_addr *a, const struct vmp_addr *b)
+{
+	unsigned bits = a->prefix < b->prefix ? a->prefix : b->prefix;
+	for (unsigned bit = 0; bit < bits; bit++)
+		if ((a->bytes[bit / 8] ^ b->bytes[bit / 8]) & (0x80 >> bit % 8))
+			return false;
+	return a->family == b->family;
+}
+
+int vmp_time_parse(const char *text, uint32_t *ret_ms)
+{
+	static const struct { const char *unit; unsigned long factor; } units[] = {
+		{"", 1000}, {"ms", 1}, {"s", 1000}, {"sec", 1000}, {"m", 60000}, {"min", 60000}, {"h", 3600000},
+	};
+	unsigned long v;
+	const char *end;
+	int rc = number(text, UINT32_MAX, &v, &end);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(end, units[i].unit))
+			continue;
+		if (v > UINT32_MAX / units[i].factor)
+			return -ERANGE;
+		*ret_ms = (uint32_t)(v * units[i].factor);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static bool ifname_valid(const char *s)
+{
+	size_t len = strlen(s);
+	return len > 0 && len < IFNAMSIZ && strcmp(s, ".") && strcmp(s, "..") && !strpbrk(s, "/: \t\n");
+}
+
+struct parse {
+	struct vmp_pair_params p;
+	void (*error)(void *data, const char *param, const char *message);
+	void *data;
+	unsigned errors;
+};
+
+__attribute__((format(printf, 3, 4)))
+static void fault(struct parse *ps, const char *param, const char *fmt, ...)
+{
+	char msg[256];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	ps->errors++;
+	if (ps->error)
+		ps->error(ps->data, param, msg);
+}
+
+static void parse_entry(struct parse *ps, const char *v)
+{
+	char item[INET6_ADDRSTRLEN + 5];
+	for (const char *p = v;;) {
+		p += strspn(p, ", \t\n");
+		size_t len = strcspn(p, ", \t\n");
+		if (!len)
+			break;
+		struct vmp_addr a;
+		snprintf(item, sizeof(item), "%.*s", (int)(len < sizeof(item) ? len : sizeof(item) - 1), p);
+		if (len >= sizeof(item) || vmp_addr_parse(item, &a) < 0)
+			fault(ps, "entry", "'%s' is not ADDRESS/PREFIX", item);
+		else if (!addr_usable(&a))
+			fault(ps, "entry", "'%s' cannot be an entry address", item);
+		else if (ps->p.n_entry == VMP_PAIR_MAX_ENTRY)
+			fault(ps, "entry", "more than %d addresses", VMP_PAIR_MAX_ENTRY);
+		else {
+			for (unsigned i = 0; i < ps->p.n_entry; i++)
+				if (ps->p.entry[i].family == a.family && !memcmp(ps->p.entry[i].bytes, a.bytes, 16))
+					fault(ps, "entry", "'%s' is given twice", item);
+			ps->p.entry[ps->p.n_entry++] = a;
+		}
+		p += len;
+	}
+	if (!ps->p.n_entry && !ps->errors)
+		fault(ps, "entry", "no address");
+}
+
+static void parse_internal(struct parse *ps, const char *v)
+{
+	char net[INET6_ADDRSTRLEN + 5];
+	const char *at = strchr(v, '@');
+	size_t len = at ? (size_t)(at - v) : strlen(v);
+	struct vmp_addr *a = &ps->p.internal;
+	snprintf(net, sizeof(net), "%.*s", (int)(len < sizeof(net) ? len : sizeof(net) - 1), v);
+	if (len >= sizeof(net) || vmp_addr_parse(net, a) < 0) {
+		fault(ps, "internal_net", "'%s' is not ADDRESS/PREFIX[@BRIDGE]", v);
+		return;
+	}
+	if (!addr_usable(a))
+		fault(ps, "internal_net", "'%s' cannot be a network of the members", net);
+	else if (addr_host_bits(a))
+		fault(ps, "internal_net", "'%s' is not a network: bits behind the prefix are set", net);
+	else if (a->prefix > (a->family == AF_INET ? 24 : 120))
+		fault(ps, "internal_net", "the prefix must leave 8 bits for the node id (at most /%d)", a->family == AF_INET ? 24 : 120);
+	if (at) {
+		if (!ifname_valid(at + 1))
+			fault(ps, "internal_net", "'%s' is not the name of a bridge", at + 1);
+		else
+			snprintf(ps->p.internal_bridge, sizeof(ps->p.internal_bridge), "%s", at + 1);
+	}
+	ps->p.has_internal = true;
+}
+
+static void parse_ready(struct parse *ps, const char *v)
+{
+	unsigned long port;
+	const char *end;
+	if (!strcmp(v, "running")) {
+		ps->p.ready = VMP_READY_RUNNING;
+		return;
+	}
+	bool http = !strncmp(v, "http:", 5);
+	if (!http && strncmp(v, "tcp:", 4)) {
+		fault(ps, "ready", "'%s' is none of running, tcp:PORT, http:PORT/PATH", v);
+		return;
+	}
+	if (number(strchr(v, ':') + 1, 65535, &port, &end) < 0 || port == 0) {
+		fault(ps, "ready", "'%s' has no port of 1 to 65535", v);
+		return;
+	}
+	if (http) {
+		if (*end && *end != '/')
+			fault(ps, "ready", "'%s' is not http:PORT/PATH", v);
+		else if (strlen(end) >= sizeof(ps->p.ready_path))
+			fault(ps, "ready", "the path is longer than %zu characters", sizeof(ps->p.ready_path) - 1);
+		else
+			for (const char *p = end; *p; p++)
+				if (*p <= ' ' || *p >= 127) {
+					fault(ps, "ready", "the path holds a blank or a character outside ASCII");
+					break;
+				}
+		snprintf(ps->p.ready_path, sizeof(ps->p.ready_path), "%s", *end ? end : "/");
+	} else if (*end) {
+		fault(ps, "ready", "'%s' is not tcp:PORT", v);
+	}
+	ps->p.ready = http ? VMP_READY_HTTP : VMP_READY_TCP;
+	ps->p.ready_port = (uint16_t)port;
+}
+
+static uint32_t parse_time(struct parse *ps, const char *name, const char *v, uint32_t min_ms, uint32_t max_ms)
+{
+	uint32_t ms = 0;
+	int rc = vmp_time_parse(v, &ms);
+	if (rc == -EINVAL)
+		fault(ps, name, "'%s' is not a time (500ms, 30s, 2min; a plain number is seconds)", v);
+	else if (rc < 0 || ms < min_ms || ms > max_ms)
+		fault(ps, name, "'%s' is not between %u ms and %u ms", v, min_ms, max_ms);
+	return ms;
+}
+
+static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v)
+{
+	const char *n = t->name;
+	if (t->type == VMP_PARAM_SELECT) {
+		unsigned i = 0;
+		while (t->options[i] && strcmp(t->options[i], v))
+			i++;
+		if (!t->options[i]) {
+			char list[128] = "";
+			for (unsigned k = 0; t->options[k]; k++)
+				snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", k ? ", " : "", t->options[k]);
+			fault(ps, n, "'%s' is none of %s", v, list);
+			return;
+		}
+	}
+	if (!strcmp(n, "pair")) {
+		if (!vmp_pair_name_valid(v))
+			fault(ps, n, "'%s' is not a name of letters, digits, '_', '.', '-' (at most 63, beginning with a letter or digit)", v);
+		else
+			snprintf(ps->p.pair, sizeof(ps->p.pair), "%s", v);
+	} else if (!strcmp(n, "domain")) {
+		if (v[0] != '/')
+			fault(ps, n, "'%s' is not an absolute path", v);
+		else if (strlen(v) >= sizeof(ps->p.domain))
+			fault(ps, n, "the path is longer than %zu characters", sizeof(ps->p.domain) - 1);
+		else
+			snprintf(ps->p.domain, sizeof(ps->p.domain), "%s", v);
+	} else if (!strcmp(n, "entry")) {
+		parse_entry(ps, v);
+	} else if (!strcmp(n, "entry_nic")) {
+		if (!ifname_valid(v))
+			fault(ps, n, "'%s' is not the name of a bridge", v);
+		else
+			snprintf(ps->p.entry_nic, sizeof(ps->p.entry_nic), "%s", v);
+	} else if (!strcmp(n, "internal_net")) {
+		parse_internal(ps, v);
+	} else if (!strcmp(n, "ready")) {
+		parse_ready(ps, v);
+	} else if (!strcmp(n, "ready_timeout")) {
+		ps->p.ready_timeout_ms = parse_time(ps, n, v, 10, 60000);
+	} else if (!strcmp(n, "failover")) {
+		ps->p.auto_failover = !strcmp(v, "auto");
+	} else if (!strcmp(n, "vm_exit")) {
+		ps->p.vm_exit_failover = !strcmp(v, "failover");
+	} else if (!strcmp(n, "peer_link")) {
+		ps->p.peer_link_failover = !strcmp(v, "failover");
+	} else if (!strcmp(n, "cold_start")) {
+		ps->p.cold_start_auto = !strcmp(v, "auto");
+	} else if (!strcmp(n, "stop_timeout")) {
+		ps->p.stop_timeout_ms = parse_time(ps, n, v, 0, 3600000);
+	}
+}
+
+int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
+			  void (*error)(void *data, const char *param, const char *message), void *data)
+{
+	struct parse ps = {.error = error, .data = data};
+	const char *key;
+	json_t *value;
+	if (!json_is_object(obj))
+		return -EINVAL;
+	json_object_foreach((json_t *)obj, key, value) {
+		const struct vmp_param *t = vmp_pair_param_table;
+		while (t->name && strcmp(t->name, key))
+			t++;
+		if (!t->name)
+			fault(&ps, key, "unknown parameter");
+		else if (!json_is_string(value))
+			fault(&ps, key, "not a string");
+	}
+	for (const struct vmp_param *t = vmp_pair_param_table; t->name; t++) {
+		value = json_object_get(obj, t->name);
+		const char *v = json_string_value(value);
+		if (value && !v)
+			continue;
+		if (!v || !*v) {
+			if (t->required)
+				fault(&ps, t->name, "required, but not set");
+			v = t->def;
+		}
+		if (v)
+			parse_one(&ps, t, v);
+	}
+	const struct vmp_pair_params *p = &ps.p;
+	if (p->ready != VMP_READY_RUNNING && !json_object_get(obj, "internal_net"))
+		fault(&ps, "ready", "a tcp or http check needs internal_net, through which it is asked");
+	if (p->peer_link_failover && !json_object_get(obj, "internal_net"))
+		fault(&ps, "peer_link", "failover needs internal_net");
+	if (p->has_internal && p->internal_bridge[0] && !strcmp(p->internal_bridge, p->entry_nic))
+		fault(&ps, "internal_net", "its bridge is the entry bridge '%s'", p->entry_nic);
+	for (unsigned i = 0; p->has_internal && i < p->n_entry; i++)
+		if (prefix_equal(&p->entry[i], &p->internal))
+			fault(&ps, "internal_net", "overlaps with the entry network");
+	if (ps.errors)
+		return -EINVAL;
+	*ret = ps.p;
+	return 0;
+}
+
+int vmp_pair_params_reloadable(const struct vmp_pair_params *a, const struct vmp_pair_params *b, const char **ret_name)
+{
+	const char *name = NULL;
+	if (strcmp(a->pair, b->pair))
+		name = "pair";
+	else if (strcmp(a->domain, b->domain))
+		name = "domain";
+	else if (strcmp(a->entry_nic, b->entry_nic))
+		name = "entry_nic";
+	else if (a->has_internal != b->has_internal || memcmp(&a->internal, &b->internal, sizeof(a->internal)) ||
+		 strcmp(a->internal_bridge, b->internal_bridge))
+		name = "internal_net";
+	if (!name)
+		return 0;
+	*ret_name = name;
+	return -EBUSY;
+}

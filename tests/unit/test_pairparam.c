@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon/pairparam.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+struct faults {
+	unsigned n;
+	char last_param[64], last_message[256];
+};
+
+static void on_fault(void *data, const char *param, const char *message)
+{
+	struct faults *f = data;
+	f->n++;
+	snprintf(f->last_param, sizeof(f->last_param), "%s", param);
+	snprintf(f->last_message, sizeof(f->last_message), "%s", message);
+}
+
+static json_t *good(void)
+{
+	return json_pack("{s:s s:s s:s s:s s:s}", "pair", "web", "domain", "/etc/vmpair/web.xml", "entry", "10.0.0.10/24, fd00::10/64",
+			 "entry_nic", "br-entry", "internal_net", "192.168.77.0/24@br-int");
+}
+
+static void good_parameters_and_defaults(void **state)
+{
+	(void)state;
+	struct vmp_pair_params p;
+	struct faults f = {0};
+	json_t *j = good();
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_string_equal(p.pair, "web");
+	assert_int_equal(p.n_entry, 2);
+	assert_int_equal(p.entry[0].family, AF_INET);
+	assert_int_equal(p.entry[0].prefix, 24);
+	assert_int_equal(p.entry[1].family, AF_INET6);
+	assert_int_equal(p.entry[1].bytes[15], 0x10);
+	assert_true(p.has_internal);
+	assert_string_equal(p.internal_bridge, "br-int");
+	assert_int_equal(p.ready, VMP_READY_RUNNING);
+	assert_int_equal(p.ready_timeout_ms, 1000);
+	assert_int_equal(p.stop_timeout_ms, 30000);
+	assert_true(p.auto_failover && p.vm_exit_failover && p.cold_start_auto && !p.peer_link_failover);
+	json_object_set_new(j, "ready", json_string("http:8080"));
+	json_object_set_new(j, "stop_timeout", json_string(""));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_int_equal(p.ready, VMP_READY_HTTP);
+	assert_int_equal(p.ready_port, 8080);
+	assert_string_equal(p.ready_path, "/");
+	assert_int_equal(p.stop_timeout_ms, 30000);
+	json_decref(j);
+}
+
+static void each_bad_value_is_named(void **state)
+{
+	(void)state;
+	static const struct { const char *param, *value; } bad[] = {
+		{"pair", ""}, {"pair", "-x"}, {"pair", "a b"}, {"pair", "a/b"}, {"pair", "\xc3\xa4"},
+		{"pair", "0123456789012345678901234567890123456789012345678901234567890123"},
+		{"domain", "web.xml"}, {"domain", ""},
+		{"entry", ""}, {"entry", ","}, {"entry", "10.0.0.1"}, {"entry", "10.0.0.1/33"}, {"entry", "10.0.0.1/0"}, {"entry", "10.0.0.300/24"},
+		{"entry", "10.0.0.1/+24"}, {"entry", "10.0.0.1/24x"}, {"entry", "127.0.0.1/8"}, {"entry", "224.0.0.1/24"}, {"entry", "::/64"},
+		{"entry", "::1/128"}, {"entry", "ff02::1/64"}, {"entry", "10.0.0.1/24,10.0.0.1/24"}, {"entry", "fd00::1/129"},
+		{"entry", "1.0.0.1/8 1.0.0.2/8 1.0.0.3/8 1.0.0.4/8 1.0.0.5/8 1.0.0.6/8 1.0.0.7/8 1.0.0.8/8 1.0.0.9/8"},
+		{"entry_nic", ""}, {"entry_nic", "br/0"}, {"entry_nic", "a-name-that-is-too-long"}, {"entry_nic", ".."},
+		{"internal_net", "192.168.77.1/24"}, {"internal_net", "192.168.77.0/25"}, {"internal_net", "192.168.77.0"},
+		{"internal_net", "192.168.77.0/24@"}, {"internal_net", "192.168.77.0/24@br-entry"}, {"internal_net", "10.0.0.0/16"},
+		{"internal_net", "fd01::/124"},
+		{"ready", "ping"}, {"ready", "tcp:"}, {"ready", "tcp:0"}, {"ready", "tcp:65536"}, {"ready", "tcp:80/x"}, {"ready", "http:80x"},
+		{"ready", "http:80/a b"}, {"ready", "tcp:-1"},
+		{"ready_timeout", "1"}, {"ready_timeout", "5ms"}, {"ready_timeout", "x"}, {"ready_timeout", "2h"}, {"ready_timeout", "-1"},
+		{"failover", "Auto"}, {"vm_exit", "restart"}, {"peer_link", "lose"}, {"cold_start", "yes"},
+		{"stop_timeout", "1day"}, {"stop_timeout", "99999999999"}, {"stop_timeout", "4294968"},
+		{"colour", "red"},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct faults f = {0};
+		struct vmp_pair_params p;
+		json_t *j = good();
+		json_object_set_new(j, bad[i].param, json_stringn_nocheck(bad[i].value, strlen(bad[i].value)));
+		int rc = vmp_pair_params_parse(j, &p, on_fault, &f);
+		if (!strcmp(bad[i].param, "ready_timeout") && !strcmp(bad[i].value, "1")) {
+			assert_int_equal(rc, 0);	/* a plain number is seconds */
+		} else {
+			if (rc != -EINVAL)
+				print_message("%s=%s was accepted\n", bad[i].param, bad[i].value);
+			assert_int_equal(rc, -EINVAL);
+			assert_true(f.n >= 1);
+			assert_string_equal(f.last_param, bad[i].param);
+		}
+		json_decref(j);
+	}
+}
+
+static void all_faults_are_reported(void **state)
+{
+	(void)state;
+	struct faults f = {0};
+	struct vmp_pair_params p;
+	json_t *j = json_pack("{s:s s:s s:i}", "pair", "a b", "entry", "x", "domain", 7);
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), -EINVAL);
+	assert_int_equal(f.n, 4);	/* domain no string, pair, entry, entry_nic missing */
+	json_decref(j);
+	assert_int_equal(vmp_pair_params_parse(NULL, &p, on_fault, &f), -EINVAL);
+}
+
+static void checks_that_need_the_internal_net(void **state)
+{
+	(void)state;
+	struct faults f = {0};
+	struct vmp_pair_params p;
+	json_t *j = good();
+	json_object_del(j, "internal_net");
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_false(p.has_internal);
+	json_object_set_new(j, "ready", json_string("tcp:80"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "ready");
+	json_object_set_new(j, "ready", json_string("running"));
+	json_object_set_new(j, "peer_link", json_string("failover"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "peer_link");
+	json_decref(j);
+}
+
+static void times(void **state)
+{
+	(void)state;
+	uint32_t ms;
+	assert_int_equal(vmp_time_parse("0", &ms), 0);
+	assert_int_equal(ms, 0);
+	assert_int_equal(vmp_time_parse("90", &ms), 0);
+	assert_int_equal(ms, 90000);
+	assert_int_equal(vmp_time_parse("1500ms", &ms), 0);
+	assert_int_equal(ms, 1500);
+	assert_int_equal(vmp_time_parse("2min", &ms), 0);
+	assert_int_equal(ms, 120000);
+	ms = 7;
+	assert_int_equal(vmp_time_parse("", &ms), -EINVAL);
+	assert_int_equal(vmp_time_parse("1 s", &ms), -EINVAL);
+	assert_int_equal(vmp_time_parse("99999999h", &ms), -ERANGE);
+	assert_int_equal(ms, 7);
+}
+
+static void what_may_change_live(void **state)
+{
+	(void)state;
+	struct vmp_pair_params a, b;
+	const char *name = NULL;
+	json_t *j = good();
+	assert_int_equal(vmp_pair_params_parse(j, &a, NULL, NULL), 0);
+	for (const struct vmp_param *t = vmp_pair_param_table; t->name; t++) {
+		static const char *const other[][2] = {
+			{"pair", "db"}, {"domain", "/other.xml"}, {"entry", "10.0.0.10/24 10.0.0.11/24"}, {"entry_nic", "br9"},
+			{"internal_net", "192.168.78.0/24@br-int"}, {"ready", "tcp:80"}, {"ready_timeout", "2s"}, {"failover", "manual"},
+			{"vm_exit", "pacemaker"}, {"peer_link", "failover"}, {"cold_start", "manual"}, {"stop_timeout", "5s"},
+		};
+		bool tried = false;
+		for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+			if (strcmp(other[i][0], t->name))
+				continue;
+			json_t *k = json_deep_copy(j);
+			json_object_set_new(k, t->name, json_string(other[i][1]));
+			assert_int_equal(vmp_pair_params_parse(k, &b, NULL, NULL), 0);
+			assert_int_not_equal(memcmp(&a, &b, sizeof(a)), 0);
+			int rc = vmp_pair_params_reloadable(&a, &b, &name);
+			assert_int_equal(rc, t->reloadable ? 0 : -EBUSY);
+			if (rc)
+				assert_string_equal(name, t->name);
+			json_decref(k);
+			tried = true;
+		}
+		assert_true(tried);
+	}
+	json_decref(j);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(good_parameters_and_defaults),
+		cmocka_unit_test(each_bad_value_is_named),
+		cmocka_unit_test(all_faults_are_reported),
+		cmocka_unit_test(checks_that_need_the_internal_net),
+		cmocka_unit_test(times),
+		cmocka_unit_test(what_may_change_live),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
