@@ -31,7 +31,7 @@
 /*
  * X(TYPE, field, "name", "default", min, max, "unit", reload, "help")
  *   UINT   unsigned number in [min, max]                     uint32_t field
- *   FRAC   decimal fraction, kept as parts per million       uint32_t field; min, max in ppm
+ *   FRAC   decimal fraction, at most three places            uint32_t field in parts per thousand, like min and max
  *   BOOL   yes or no                                         bool field
  *   LEVEL  error, warning, notice, info, debug               uint32_t field (LOG_* of syslog.h)
  *   PATH   absolute path                                     char field[VMP_CONF_STR]
@@ -45,7 +45,7 @@
 	X(UINT, lease_ms, "lease_ms", "150", 50, 60000, "ms", 0, \
 	  "How long a voter that supported a holder grants the pair to nobody else. A lost node is noticed after this time. " \
 	  "Must be the same on all nodes.") \
-	X(FRAC, clock_error_ppm, "clock_error", "0.10", 1, 300000, "", 0, \
+	X(FRAC, clock_error_permille, "clock_error", "0.10", 1, 300, "", 0, \
 	  "Largest error of the clock rate of any node. A time daemon may slew by 0.10; use less only where its " \
 	  "configuration limits the slew rate. Must be the same on all nodes.") \
 	X(UINT, gate_delay_ms, "gate_delay_ms", "10", 0, 1000, "ms", 0, \

@@ -9,12 +9,15 @@ libvmpaird_la_SOURCES =
 
 # --- network: wire codec, datagram protection, keys, UDP ---
 libvmpaird_la_SOURCES += \
-	%D%/keys.h %D%/net.h %D%/seal.h %D%/wire.h
+	%D%/keys.c %D%/keys.h \
+	%D%/net.h \
+	%D%/seal.c %D%/seal.h \
+	%D%/wire.h
 
 
 # --- configuration and persistence ---
 libvmpaird_la_SOURCES += \
-	%D%/conf.h \
+	%D%/conf.c %D%/conf.h \
 	%D%/diag.c %D%/diag.h \
 	%D%/store.h
 

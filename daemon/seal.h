@@ -21,8 +21,9 @@
  * restart of either side heals at the next datagram in either direction.
  *
  * A datagram sent over two links arrives twice: the second is VMP_SEAL_DUPLICATE, which is normal. Window: 1024 counters per peer.
- * Cost of garbage: no state, no memory, no answer for what is not authenticated; at most one hello per peer and
- * VMP_SEAL_HELLO_MIN_NS as the answer to an unauthenticated but well-formed header.
+ * Cost of garbage: no state and no memory. What is not authenticated can at most make us say a hello to the address configured
+ * for a peer (never to the source), one per VMP_SEAL_HELLO_MIN_NS; these hellos carry our present challenge, so a flood cannot keep
+ * two daemons from meeting: a hello that echoes the challenge is answered without limit, and each challenge only once.
  *
  * Ownership: an opaque object that copies the keys and wipes them. One thread.
  */
@@ -44,7 +45,8 @@
 #define VMP_SEAL_HELLO_LEN (VMP_SEAL_HEADER + 8 + 16 + 16 + VMP_SEAL_TAG)
 #define VMP_SEAL_MAX_PAYLOAD 1300
 #define VMP_SEAL_MAX_DATAGRAM (VMP_SEAL_MAX_PAYLOAD + VMP_SEAL_OVERHEAD)
-#define VMP_SEAL_HELLO_MIN_NS 2000000ULL	/* hellos to one peer are at least this far apart, but for short bursts */
+#define VMP_SEAL_HELLO_MIN_NS 2000000ULL	/* hellos to one peer are this far apart in the mean */
+#define VMP_SEAL_HELLO_BURST 8
 
 /* What became of a received datagram. Stable names by vmp_seal_cause_str(). */
 #define VMP_SEAL_CAUSES(X) \
@@ -52,7 +54,7 @@
 	X(HELLO,	"hello",		"handshake step taken") \
 	X(DUPLICATE,	"duplicate",		"seen before: the copy of another link") \
 	X(GARBAGE,	"garbage",		"not a datagram of vmpair") \
-	X(VERSION,	"version",		"a different protocol version: bring the nodes to the same release") \
+	X(BAD_VERSION,	"version",		"a different protocol version: bring the nodes to the same release") \
 	X(UNKNOWN,	"unknown-node",		"sender or receiver node is not one of ours") \
 	X(KEY_ID,	"unknown-key",		"key id not in the key file: old key, or the new one was not added here") \
 	X(AUTH,		"wrong-key",		"authentication failed: the key differs from ours under the same id, or the datagram was altered") \
@@ -85,7 +87,7 @@ struct vmp_seal *vmp_seal_free(struct vmp_seal *s);
 /* New set of keys at run time: sessions, counters and windows live on. On failure the old set stays. */
 int vmp_seal_set_keys(struct vmp_seal *s, const struct vmp_keys *keys);
 
-/* -EEXIST / -ENOENT. Removing a peer forgets its session. */
+/* -EEXIST / -ENOENT. A removed peer is unknown; its counters are kept aside, so adding it again lets nothing old pass. */
 int vmp_seal_peer_add(struct vmp_seal *s, uint8_t node);
 int vmp_seal_peer_del(struct vmp_seal *s, uint8_t node);
 
@@ -105,10 +107,11 @@ struct vmp_seal_in {
 	bool answer;		/* send vmp_seal_hello() to `from` now */
 	uint64_t peer_inc;	/* session_new: its inc */
 	size_t len;		/* VMP_SEAL_DATA: payload length */
-	uint8_t payload[VMP_SEAL_MAX_PAYLOAD];
+	const uint8_t *payload;	/* into buf */
+	uint8_t buf[VMP_SEAL_STAMPS + VMP_SEAL_MAX_PAYLOAD];
 };
 
-/* Total: any bytes. Everything but payload beyond len is set. */
+/* Total: any bytes. Everything but buf is set. */
 void vmp_seal_open(struct vmp_seal *s, uint64_t now_ns, const uint8_t *in, size_t len, struct vmp_seal_in *ret);
 
 /* Inc of the peer's present session, 0 when there is none. */

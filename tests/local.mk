@@ -7,6 +7,26 @@ TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(libvmpaird_la_CFLAGS)
 
 
 # --- network, configuration, persistence ---
+if UNIT_TESTS
+check_PROGRAMS += tests/unit/test_conf
+TESTS += tests/unit/test_conf
+tests_unit_test_conf_SOURCES = tests/unit/test_conf.c tests/unit/testdir.h
+tests_unit_test_conf_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_conf_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_conf_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_keys
+TESTS += tests/unit/test_keys
+tests_unit_test_keys_SOURCES = tests/unit/test_keys.c tests/unit/testdir.h
+tests_unit_test_keys_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_keys_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_keys_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_seal
+TESTS += tests/unit/test_seal
+tests_unit_test_seal_SOURCES = tests/unit/test_seal.c tests/unit/testdir.h
+tests_unit_test_seal_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_seal_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_seal_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+endif
 
 
 # --- entry gate ---
