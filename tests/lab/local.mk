@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
-noinst_PROGRAMS += tests/lab/nodeinit
+noinst_PROGRAMS += tests/lab/nodeinit tests/lab/probe
+check_PROGRAMS += tests/lab/bindcheck
+
+dist_check_SCRIPTS += %D%/test-bindcheck.sh
+TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
 	%D%/lab.sh \

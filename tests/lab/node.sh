@@ -29,7 +29,7 @@ setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
 	mount --bind "$LAB_GUEST_DIR" /var/lib/libvirt/images
 	mount --bind "$LAB_CACHE_DIR" /var/cache/libvirt
 	install -d -o hacluster -g haclient -m 750 /var/lib/pacemaker/{,cib,pengine,cores,blackbox} /var/log/pacemaker
-	mkdir -p /var/log/{corosync,libvirt/qemu,vmpair}
+	mkdir -p /var/log/{corosync,crmsh,libvirt/qemu,vmpair}
 	chmod 700 /var/lib/vmpair
 
 	# Anything mounted below /run belongs to the host or to other labs: let go of it, then have a /run of our own.
