@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define VMP_ADDR_STRLEN 52 /* IPv6 text, '/', prefix length, end */
+#define VMP_ENTRY_LIST_MAX 16 /* the most entry addresses any part of the product handles */
 
 struct vmp_addr {
 	int family;	   /* AF_INET, AF_INET6; 0 = none */

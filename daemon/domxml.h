@@ -5,13 +5,12 @@
  * A pure function on text: no network, no DTD, no entities, no files. What it does:
  *   name = pair, uuid = the slot's; on_poweroff destroy, on_reboot restart, on_crash destroy;
  *   the interface on bridge `entry_nic` (exactly one, with an explicit MAC: the shared entry MAC) becomes
- *     <interface type='ethernet'> on the slot's persistent tap, managed='no' (single queue: the tap is made by the gate);
+ *     <interface type='ethernet'> on the slot's persistent tap, managed='no': the gate makes that tap;
  *   the interface on the internal bridge gets the slot's MAC and tap name; all others get MACs of their own;
  *   writable file disks become qcow2 overlays DIR/TARGET.qcow2 of the template's file, UEFI variables go to DIR/nvram.fd;
  *     writable disks of other types are refused unless <shareable/> or <transient/>; read-only ones stay;
  *   fw_cfg entries opt/org.vmpair/{pair,slot,hostname,machine-id,internal-address,internal-mac,entry,entry-mac} are added to
- *     <sysinfo type='fwcfg'> (existing entries are kept); seed=nocloud adds the SMBIOS serial that makes cloud-init read a
- *     NoCloud seed: see VMP_SEED_NOCLOUD.
+ *     <sysinfo type='fwcfg'>, existing sysinfo is kept (an SMBIOS uuid is made to agree). "entry" is blank separated.
  * What could carry frames past the gate (SR-IOV, macvtap, vhost-user, PCI passthrough, qemu -netdev) is refused.
  *
  * Errors: -EINVAL (the XML; reason is "NAME:LINE: message (mend)"), -EFBIG, -ENOMEM, file errors from vmp_domxml_read.
@@ -30,20 +29,14 @@
 #define VMP_DOMXML_DISKS 16
 #define VMP_DIGEST_LEN 32
 
-enum vmp_seed {
-	VMP_SEED_FWCFG = 0, /* fw_cfg entries only */
-	VMP_SEED_NOCLOUD,   /* and a NoCloud seed image (a small read-only cdrom) for guests with cloud-init */
-};
-
 struct vmp_domxml_params {
 	const char *pair;
 	const struct vmp_slot *slot;
 	const char *entry_nic;			  /* host bridge of the entry NIC */
 	const struct vmp_addr *entry;
-	unsigned int n_entry;
+	unsigned int n_entry;			  /* at most VMP_ENTRY_LIST_MAX */
 	const struct vmp_internal_net *internal; /* NULL = none; with an empty bridge the only other bridge NIC is meant */
 	const char *disk_dir;			  /* directory of this pair's overlays: absolute path */
-	enum vmp_seed seed;
 	bool shaping_ok;			  /* kernel >= 6.6: <bandwidth><outbound> on the entry NIC does no harm to the gate */
 };
 
@@ -56,12 +49,10 @@ struct vmp_domxml_disk {
 struct vmp_domxml {
 	char *xml; /* for virDomainCreateXML; ends with a NUL */
 	uint8_t entry_mac[6];
+	bool entry_multi_queue;		/* the entry NIC has several queues: its tap must have IFF_MULTI_QUEUE */
 	char internal_bridge[IFNAMSIZ]; /* "" = none */
 	unsigned int n_disks;
 	struct vmp_domxml_disk disk[VMP_DOMXML_DISKS];
-	char *seed_path; /* NULL, or the NoCloud image to be made... */
-	char *seed_meta; /* ...with this meta-data... */
-	char *seed_user; /* ...and this user-data */
 	char *disk_dir;
 	uint8_t digest[VMP_DIGEST_LEN]; /* as vmp_domxml_digest() */
 };
@@ -78,7 +69,7 @@ struct vmp_domxml *vmp_domxml_free(struct vmp_domxml *d);
 
 /*
  * SHA-256 over the template's normal form (white space, comments, order of attributes, quoting do not matter) and the
- * parameters that must agree on all nodes while the pair runs: pair, entry_nic, internal net, seed. The entry list is not
+ * parameters that must agree on all nodes while the pair runs: pair, entry_nic, internal net. The entry list is not
  * in it: it changes live.
  */
 int vmp_domxml_digest(const char *text, size_t len, const char *name, const struct vmp_domxml_params *params,

@@ -32,7 +32,8 @@ libvmpaird_la_SOURCES += \
 	%D%/slot.c %D%/slot.h \
 	%D%/probe.c %D%/probe.h \
 	%D%/proc.c %D%/proc.h \
-	%D%/domxml.h %D%/virt.h
+	%D%/domxml.c %D%/domxml.h \
+	%D%/virt.h
 
 
 # --- what the agents and the command line share with the daemon: needs nothing but jansson ---

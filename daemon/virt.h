@@ -114,14 +114,14 @@ void vmp_virt_pair_del(struct vmp_virt *v, uint64_t pair_id);
 int vmp_virt_run(const struct vmp_virt *v, uint64_t pair_id, struct vmp_virt_run *ret_);
 
 /*
- * Makes missing overlays and the seed image, then starts the VM; retried while libvirtd is away, until timeout_ms.
+ * Makes missing overlays, then starts the VM; retried while libvirtd is away, until timeout_ms.
  * The result is 0 at once when it runs already. -EBUSY: another start or stop is under way. `d` is not kept.
  * A start that was given up (timeout, or a stop came) and comes true late is ended again by this module.
  */
 int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml *d, unsigned int timeout_ms, uint64_t tag);
 /* Ends the VM; idempotent. A start under way ends with -ECANCELED, a stop under way too (superseded). */
 int vmp_virt_stop(struct vmp_virt *v, uint64_t pair_id, const struct vmp_virt_stop *how, uint64_t tag);
-/* Removes the pair's disk directory (overlays, seed, UEFI variables) of a stopped VM; -EBUSY while it runs. */
+/* Removes the pair's disk directory (overlays, UEFI variables) of a stopped VM; -EBUSY while it runs. */
 int vmp_virt_remove(struct vmp_virt *v, uint64_t pair_id, const char *disk_dir, unsigned int timeout_ms, uint64_t tag);
 /* SIGKILL at once through the pidfd: the last means of keeping a VM off. -ESRCH when none runs. */
 int vmp_virt_kill(struct vmp_virt *v, uint64_t pair_id);

@@ -34,8 +34,12 @@ endif
 
 # --- virtual machines ---
 if UNIT_TESTS
-check_PROGRAMS += tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
-TESTS += tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+check_PROGRAMS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+TESTS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+tests_unit_test_domxml_SOURCES = tests/unit/test_domxml.c
+tests_unit_test_domxml_CPPFLAGS = $(TEST_CPPFLAGS) -DTEST_DIR='"$(abs_top_srcdir)/tests/unit/domxml"'
+tests_unit_test_domxml_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_domxml_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_probe_SOURCES = tests/unit/test_probe.c
 tests_unit_test_probe_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_probe_CFLAGS = $(TEST_CFLAGS)
@@ -49,6 +53,7 @@ tests_unit_test_slot_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_slot_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_slot_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
+EXTRA_DIST += %D%/unit/domxml
 
 
 # --- agents, command line, control ---
