@@ -159,22 +159,48 @@ static bool set_text(xmlNodePtr parent, const char *name, const char *text)
 
 /* --- parsing -------------------------------------------------------------------- */
 
+struct parse_state {
+	bool dtd;
+	int line; /* of the first error; 0 = none */
+	char what[160];
+};
+
 static void refuse_dtd(void *data, const xmlChar *name, const xmlChar *external, const xmlChar *system)
 {
 	xmlParserCtxtPtr pc = data;
+	struct parse_state *st = pc->_private;
 
 	(void)name;
 	(void)external;
 	(void)system;
-	*(bool *)pc->_private = true;
+	st->dtd = true;
+	st->line = pc->input ? pc->input->line : 1;
+	snprintf(st->what, sizeof(st->what), "a DOCTYPE is not allowed (remove it)");
 	xmlStopParser(pc);
+}
+
+/* The first error is the cause; what follows it are consequences. */
+#if LIBXML_VERSION >= 21200
+static void keep_first_error(void *data, const xmlError *e)
+#else
+static void keep_first_error(void *data, xmlErrorPtr e)
+#endif
+{
+	struct parse_state *st = ((xmlParserCtxtPtr)data)->_private;
+	size_t n;
+
+	if (st->line || e->level < XML_ERR_ERROR)
+		return;
+	st->line = e->line > 0 ? e->line : 1;
+	snprintf(st->what, sizeof(st->what), "%s", e->message ? e->message : "not XML");
+	for (n = strlen(st->what); n > 0 && isspace((unsigned char)st->what[n - 1]); n--)
+		st->what[n - 1] = '\0';
 }
 
 static int parse(struct ctx *c, const char *text, size_t len, xmlDocPtr *ret_)
 {
-	bool dtd = false;
+	struct parse_state st = { 0 };
 	xmlParserCtxtPtr pc;
-	xmlErrorPtr e;
 	xmlDocPtr doc;
 
 	if (len > VMP_DOMXML_MAX) {
@@ -185,34 +211,20 @@ static int parse(struct ctx *c, const char *text, size_t len, xmlDocPtr *ret_)
 	if (!pc)
 		return no_memory(c);
 	/* A DTD could bring entities: nothing of it is looked at. */
-	pc->_private = &dtd;
+	pc->_private = &st;
 	pc->sax->internalSubset = refuse_dtd;
+	pc->sax->serror = keep_first_error;
 	doc = xmlCtxtReadMemory(pc, text, (int)len, NULL, NULL,
 				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOBLANKS | XML_PARSE_NOCDATA |
 					XML_PARSE_BIG_LINES);
-	e = xmlCtxtGetLastError(pc);
-	if (dtd) {
-		snprintf(c->reason, c->reason_size, "%s:%d: a DOCTYPE is not allowed (remove it)", c->name,
-			 pc->input ? pc->input->line : 1);
-	} else if (!doc) {
-		char what[160] = "not XML";
-		size_t n;
-
-		if (e && e->message)
-			snprintf(what, sizeof(what), "%s", e->message);
-		for (n = strlen(what); n > 0 && isspace((unsigned char)what[n - 1]); n--)
-			what[n - 1] = '\0';
-		snprintf(c->reason, c->reason_size, "%s:%d: %s", c->name, e && e->line > 0 ? e->line : 1, what);
-	}
 	xmlFreeParserCtxt(pc);
-	if (dtd && doc) {
-		xmlFreeDoc(doc);
-		doc = NULL;
+	if (doc && !st.dtd) {
+		*ret_ = doc;
+		return 0;
 	}
-	if (!doc)
-		return -EINVAL;
-	*ret_ = doc;
-	return 0;
+	xmlFreeDoc(doc);
+	snprintf(c->reason, c->reason_size, "%s:%d: %s", c->name, st.line ? st.line : 1, st.line ? st.what : "not XML");
+	return -EINVAL;
 }
 
 /* --- digest ------------------------------------------------------------------------ */
