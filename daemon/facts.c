@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/pairparam.h"
+#include "daemon/proc.h"
 #include "internal/cleanup.h"
 
 #define FACTS_VERSION 1
@@ -187,44 +188,12 @@ void vmp_facts_done(struct vmp_facts *f)
 	memset(f, 0, sizeof(*f));
 }
 
-/* State letter and start time of a process: the command's name may hold blanks and brackets, so the fields count from the last ')'. */
-static int proc_stat(pid_t pid, char *ret_state, uint64_t *ret_start)
-{
-	char path[32], buf[1024];
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	ssize_t n = read(fd, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return n < 0 ? -errno : -ESRCH;
-	buf[n] = '\0';
-	const char *p = strrchr(buf, ')');
-	char state;
-	unsigned long long start;
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state, &start) != 2)
-		return -EPROTO;
-	*ret_state = state;
-	*ret_start = start;
-	return 0;
-}
-
-int vmp_proc_start_time(pid_t pid, uint64_t *ret)
-{
-	char state;
-	return proc_stat(pid, &state, ret);
-}
-
 int vmp_facts_vm_running(const struct vmp_facts *f)
 {
-	char state;
-	uint64_t start;
-	if (f->pid <= 0)
+	CLEANUP_CLOSE int fd = -1;
+	uint64_t start = f->start_time;
+	if (f->pid <= 0 || start == 0)
 		return 0;
-	int rc = proc_stat(f->pid, &state, &start);
-	if (rc == -ESRCH)
-		return 0;
-	if (rc < 0)
-		return rc;
-	return start == f->start_time && state != 'Z' && state != 'X';
+	int rc = vmp_proc_open(f->pid, &start, &fd);
+	return rc == -ESRCH ? 0 : rc < 0 ? rc : 1;
 }

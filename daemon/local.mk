@@ -28,10 +28,8 @@ libvmpaird_la_SOURCES += %D%/gate.h %D%/fence.h %D%/link.h %D%/announce.h
 
 # --- virtual machines: libvirt, domain XML, readiness probes ---
 libvmpaird_la_SOURCES += \
-	%D%/addr.c %D%/addr.h \
 	%D%/slot.c %D%/slot.h \
 	%D%/probe.c %D%/probe.h \
-	%D%/proc.c %D%/proc.h \
 	%D%/domxml.c %D%/domxml.h \
 	%D%/virt.h
 
@@ -41,9 +39,11 @@ noinst_LTLIBRARIES += libvmpctl.la
 libvmpctl_la_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 libvmpctl_la_LIBADD = $(JANSSON_LIBS)
 libvmpctl_la_SOURCES = \
+	%D%/addr.c %D%/addr.h \
 	%D%/ctlclient.c %D%/ctlclient.h \
 	%D%/facts.c %D%/facts.h \
-	%D%/pairparam.c %D%/pairparam.h
+	%D%/pairparam.c %D%/pairparam.h \
+	%D%/proc.c %D%/proc.h
 
 # --- control socket (server), Pacemaker ---
 libvmpaird_la_SOURCES += \

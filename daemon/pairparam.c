@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/pairparam.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -90,48 +89,6 @@ static int number(const char *text, unsigned long max, unsigned long *ret, const
 	return 0;
 }
 
-int vmp_addr_parse(const char *text, struct vmp_addr *ret)
-{
-	char addr[INET6_ADDRSTRLEN];
-	const char *slash = strchr(text, '/'), *end;
-	if (!slash || (size_t)(slash - text) >= sizeof(addr))
-		return -EINVAL;
-	memcpy(addr, text, (size_t)(slash - text));
-	addr[slash - text] = '\0';
-	struct vmp_addr a = {0};
-	unsigned long prefix;
-	if (number(slash + 1, 128, &prefix, &end) < 0 || *end)
-		return -EINVAL;
-	if (inet_pton(AF_INET, addr, a.bytes) == 1)
-		a.family = AF_INET;
-	else if (inet_pton(AF_INET6, addr, a.bytes) == 1)
-		a.family = AF_INET6;
-	else
-		return -EINVAL;
-	if (prefix == 0 || prefix > (a.family == AF_INET ? 32 : 128))
-		return -EINVAL;
-	a.prefix = (uint8_t)prefix;
-	*ret = a;
-	return 0;
-}
-
-static bool addr_usable(const struct vmp_addr *a)
-{
-	static const uint8_t zero[16], loop6[16] = {[15] = 1};
-	if (a->family == AF_INET)
-		return a->bytes[0] != 0 && a->bytes[0] != 127 && a->bytes[0] < 224;
-	return memcmp(a->bytes, zero, 16) && memcmp(a->bytes, loop6, 16) && a->bytes[0] != 0xff;
-}
-
-static bool addr_host_bits(const struct vmp_addr *a)
-{
-	unsigned len = a->family == AF_INET ? 4 : 16;
-	for (unsigned bit = a->prefix; bit < len * 8; bit++)
-		if (a->bytes[bit / 8] & (0x80 >> bit % 8))
-			return true;
-	return false;
-}
-
 static bool prefix_equal(const struct vmp_addr *a, const struct vmp_addr *b)
 {
 	unsigned bits = a->prefix < b->prefix ? a->prefix : b->prefix;
@@ -188,57 +145,16 @@ static void fault(struct parse *ps, const char *param, const char *fmt, ...)
 		ps->error(ps->data, param, msg);
 }
 
-static void parse_entry(struct parse *ps, const char *v)
-{
-	char item[INET6_ADDRSTRLEN + 5];
-	for (const char *p = v;;) {
-		p += strspn(p, ", \t\n");
-		size_t len = strcspn(p, ", \t\n");
-		if (!len)
-			break;
-		struct vmp_addr a;
-		snprintf(item, sizeof(item), "%.*s", (int)(len < sizeof(item) ? len : sizeof(item) - 1), p);
-		if (len >= sizeof(item) || vmp_addr_parse(item, &a) < 0)
-			fault(ps, "entry", "'%s' is not ADDRESS/PREFIX", item);
-		else if (!addr_usable(&a))
-			fault(ps, "entry", "'%s' cannot be an entry address", item);
-		else if (ps->p.n_entry == VMP_PAIR_MAX_ENTRY)
-			fault(ps, "entry", "more than %d addresses", VMP_PAIR_MAX_ENTRY);
-		else {
-			for (unsigned i = 0; i < ps->p.n_entry; i++)
-				if (ps->p.entry[i].family == a.family && !memcmp(ps->p.entry[i].bytes, a.bytes, 16))
-					fault(ps, "entry", "'%s' is given twice", item);
-			ps->p.entry[ps->p.n_entry++] = a;
-		}
-		p += len;
-	}
-	if (!ps->p.n_entry && !ps->errors)
-		fault(ps, "entry", "no address");
-}
-
 static void parse_internal(struct parse *ps, const char *v)
 {
-	char net[INET6_ADDRSTRLEN + 5];
-	const char *at = strchr(v, '@');
-	size_t len = at ? (size_t)(at - v) : strlen(v);
-	struct vmp_addr *a = &ps->p.internal;
-	snprintf(net, sizeof(net), "%.*s", (int)(len < sizeof(net) ? len : sizeof(net) - 1), v);
-	if (len >= sizeof(net) || vmp_addr_parse(net, a) < 0) {
-		fault(ps, "internal_net", "'%s' is not ADDRESS/PREFIX[@BRIDGE]", v);
+	struct vmp_internal_net net;
+	char reason[192];
+	if (vmp_internal_net_parse(v, &net, reason, sizeof(reason)) < 0) {
+		fault(ps, "internal_net", "%s", reason);
 		return;
 	}
-	if (!addr_usable(a))
-		fault(ps, "internal_net", "'%s' cannot be a network of the members", net);
-	else if (addr_host_bits(a))
-		fault(ps, "internal_net", "'%s' is not a network: bits behind the prefix are set", net);
-	else if (a->prefix > (a->family == AF_INET ? 24 : 120))
-		fault(ps, "internal_net", "the prefix must leave 8 bits for the node id (at most /%d)", a->family == AF_INET ? 24 : 120);
-	if (at) {
-		if (!ifname_valid(at + 1))
-			fault(ps, "internal_net", "'%s' is not the name of a bridge", at + 1);
-		else
-			snprintf(ps->p.internal_bridge, sizeof(ps->p.internal_bridge), "%s", at + 1);
-	}
+	ps->p.internal = net.net;
+	memcpy(ps->p.internal_bridge, net.bridge, sizeof(ps->p.internal_bridge));
 	ps->p.has_internal = true;
 }
 
@@ -317,7 +233,11 @@ static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v
 		else
 			snprintf(ps->p.domain, sizeof(ps->p.domain), "%s", v);
 	} else if (!strcmp(n, "entry")) {
-		parse_entry(ps, v);
+		char reason[192];
+		if (vmp_entry_parse(v, ps->p.entry, VMP_PAIR_MAX_ENTRY, &ps->p.n_entry, reason, sizeof(reason)) < 0) {
+			ps->p.n_entry = 0;
+			fault(ps, n, "%s", reason);
+		}
 	} else if (!strcmp(n, "entry_nic")) {
 		if (!ifname_valid(v))
 			fault(ps, n, "'%s' is not the name of a bridge", v);

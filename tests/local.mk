@@ -58,9 +58,13 @@ EXTRA_DIST += %D%/unit/domxml
 
 # --- agents, command line, control ---
 if UNIT_TESTS
-AGENT_UNIT_TESTS = %D%/unit/test_agree %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam
+AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam
 check_PROGRAMS += $(AGENT_UNIT_TESTS)
 TESTS += $(AGENT_UNIT_TESTS)
+%C%_unit_test_agent_SOURCES = %D%/unit/test_agent.c %D%/unit/pollloop.c %D%/unit/pollloop.h
+%C%_unit_test_agent_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_agent_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_agent_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 %C%_unit_test_agree_SOURCES = %D%/unit/test_agree.c
 %C%_unit_test_agree_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_agree_CFLAGS = $(TEST_CFLAGS)
@@ -78,6 +82,8 @@ TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_pairparam_CFLAGS = $(TEST_CFLAGS)
 %C%_unit_test_pairparam_LDADD = libvmpctl.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
 endif
+dist_check_SCRIPTS += %D%/check-agent-metadata.sh
+TESTS += %D%/check-agent-metadata.sh
 
 
 # --- whole tree: headers, purity, man pages, examples ---

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/facts.h"
+#include "daemon/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
