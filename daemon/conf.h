@@ -65,7 +65,10 @@
 	X(PATH, state_dir, "state_dir", VMP_STATEDIR, 0, 0, "", 0, \
 	  "Identity of the voter and the copy of the registers for a cold start; must survive a reboot.") \
 	X(PATH, log_dir, "log_dir", "/var/log/vmpair", 0, 0, "", 0, \
-	  "Binding log: every opening, refresh and closing of an entry.") \
+	  "Events (events.jsonl) and the binding log.") \
+	X(BOOL, binding_log, "binding_log", "no", 0, 1, "", 0, \
+	  "Log every opening, refresh and closing of an entry to LOG_DIR/binding.log, by which tests prove that two nodes never had " \
+	  "an entry open at once; 50 lines a second per primary.") \
 	X(LEVEL, log_level, "log_level", "notice", 0, 0, "", 1, \
 	  "Least level that is logged: error, warning, notice, info or debug.") \
 	X(BOOL, realtime, "realtime", "yes", 0, 1, "", 0, \

@@ -54,8 +54,8 @@ int vmp_facts_write(const char *dir, const struct vmp_facts *f)
 	int rc = facts_path(path, sizeof(path), dir, f->pair, ".json");
 	if (rc < 0 || (rc = facts_path(tmp, sizeof(tmp), dir, f->pair, ".new")) < 0 || (rc = boot_id(boot)) < 0)
 		return rc;
-	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:b s:I s:s s:O*}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
-		"rsc", f->rsc, "pid", (int)f->pid, "start_time", (json_int_t)f->start_time, "primary", (int)f->primary,
+	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:O*}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
+		"rsc", f->rsc, "pid", (int)f->pid, "start_time", (json_int_t)f->start_time, "member", (json_int_t)f->member, "primary", (int)f->primary,
 		"epoch", (json_int_t)f->epoch, "told", told_names[f->told], "params", f->params);
 	CLEANUP_FREE char *text = obj ? json_dumps(obj, JSON_INDENT(1)) : NULL;
 	if (!text)
@@ -118,10 +118,10 @@ int vmp_facts_read(const char *dir, const char *pair, struct vmp_facts *ret)
 	CLEANUP_JSON json_t *obj = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	const char *was_boot, *name, *rsc, *told;
 	json_t *params;
-	json_int_t start_time, epoch;
+	json_int_t start_time, member, epoch;
 	int version, pid, primary;
-	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:b s:I s:s s:o}", "v", &version, "boot", &was_boot, "pair", &name,
-				"rsc", &rsc, "pid", &pid, "start_time", &start_time, "primary", &primary, "epoch", &epoch,
+	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:o}", "v", &version, "boot", &was_boot, "pair", &name,
+				"rsc", &rsc, "pid", &pid, "start_time", &start_time, "member", &member, "primary", &primary, "epoch", &epoch,
 				"told", &told, "params", &params) < 0)
 		return -EBADMSG;
 	if (version != FACTS_VERSION || strcmp(name, pair) || strlen(rsc) >= sizeof(ret->rsc) || pid < 0 || start_time < 0 || epoch < 0 ||
@@ -129,7 +129,7 @@ int vmp_facts_read(const char *dir, const char *pair, struct vmp_facts *ret)
 		return -EBADMSG;
 	if (strcmp(boot, was_boot))
 		return -ESTALE;
-	struct vmp_facts f = {.pid = pid, .start_time = (uint64_t)start_time, .primary = primary, .epoch = (uint64_t)epoch};
+	struct vmp_facts f = {.pid = pid, .start_time = (uint64_t)start_time, .member = (uint64_t)member, .primary = primary, .epoch = (uint64_t)epoch};
 	unsigned t = 0;
 	while (t < ARRAY_SIZE(told_names) && strcmp(told, told_names[t]))
 		t++;

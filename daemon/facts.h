@@ -23,6 +23,7 @@ struct vmp_facts {
 	char rsc[128];			/* resource id in the CIB, without instance number */
 	pid_t pid;			/* of the VM; 0 = none */
 	uint64_t start_time;		/* of that process: field 22 of /proc/PID/stat, ticks since boot */
+	uint64_t member;		/* content id (I2) of that run, 0 = none */
 	bool primary;
 	uint64_t epoch;
 	enum vmp_told told;

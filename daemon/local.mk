@@ -52,11 +52,15 @@ libvmpaird_la_SOURCES += \
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---
 libvmpaird_la_SOURCES += \
 	%D%/cluster.c %D%/cluster.h \
+	%D%/daemon.h \
+	%D%/exec.c \
+	%D%/group.c \
 	%D%/journal.c %D%/journal.h \
 	%D%/log.c %D%/log.h \
-	%D%/loop.c %D%/loop.h
+	%D%/loop.c %D%/loop.h \
+	%D%/member.c \
+	%D%/request.c \
+	%D%/run.c
 
 
 # --- programs ---
-
-

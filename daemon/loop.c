@@ -16,7 +16,8 @@
 
 struct watch {
 	struct watch *next;
-	vmp_fd_fn fn;
+	vmp_watch_fn fn;
+	struct vmp_loop *loop;
 	void *data;
 	int fd;
 	enum qb_loop_priority prio;
@@ -29,8 +30,8 @@ struct vmp_loop {
 	uint64_t programmed_ns; /* what timer_fd is set to, 0 = not */
 	struct vmp_timer *timers; /* sorted */
 	struct watch *watches, *graveyard;
-	vmp_timer_fn before_fn;
-	void *before_data;
+	vmp_timer_fn before_fn, after_fn;
+	void *before_data, *after_data;
 	vmp_signal_fn signal_fn;
 	void *signal_data;
 };
@@ -60,8 +61,13 @@ static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 	struct watch *w = data;
 
 	/* A watch removed in this round may still be on libqb's list of ready ones. */
-	if (!w->dead)
+	if (!w->dead) {
+		struct vmp_loop *l = w->loop;
+
 		w->fn(fd, (short)revents, w->data);
+		if (l->after_fn)
+			l->after_fn(l->after_data);
+	}
 	return 0;
 }
 
@@ -73,7 +79,7 @@ static struct watch *find(const struct vmp_loop *l, int fd)
 	return NULL;
 }
 
-int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short events, vmp_fd_fn fn, void *data)
+int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short events, vmp_watch_fn fn, void *data)
 {
 	struct watch *w;
 	int r;
@@ -84,6 +90,7 @@ int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short e
 	if (!w)
 		return -ENOMEM;
 	w->fn = fn;
+	w->loop = l;
 	w->data = data;
 	w->fd = fd;
 	w->prio = prios[prio];
@@ -188,6 +195,38 @@ static void on_timer_fd(int fd, short revents, void *data)
 	}
 	program(l);
 	bury(l);
+}
+
+void vmp_loop_set_after(struct vmp_loop *l, vmp_timer_fn fn, void *data)
+{
+	l->after_fn = fn;
+	l->after_data = data;
+}
+
+static int ops_add_fd(void *loop, int fd, short events, vmp_watch_fn fn, void *data)
+{
+	return vmp_loop_add_fd(loop, VMP_PRIO_MED, fd, events, fn, data);
+}
+
+static int ops_mod_fd(void *loop, int fd, short events)
+{
+	return vmp_loop_mod_fd(loop, fd, events);
+}
+
+static void ops_del_fd(void *loop, int fd)
+{
+	vmp_loop_del_fd(loop, fd);
+}
+
+static uint64_t ops_now_ns(void *loop)
+{
+	(void)loop;
+	return vmp_now_ns();
+}
+
+struct vmp_loop_ops vmp_loop_ops(struct vmp_loop *l)
+{
+	return (struct vmp_loop_ops){ l, ops_add_fd, ops_mod_fd, ops_del_fd, ops_now_ns };
 }
 
 void vmp_loop_set_before_timers(struct vmp_loop *l, vmp_timer_fn fn, void *data)

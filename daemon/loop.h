@@ -10,12 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "internal/loopops.h"
+
 struct vmp_loop;
 
 enum vmp_loop_prio { VMP_PRIO_LOW, VMP_PRIO_MED, VMP_PRIO_HIGH };
 
-/* `events` and `revents` are those of poll(2). */
-typedef void (*vmp_fd_fn)(int fd, short revents, void *data);
 typedef void (*vmp_timer_fn)(void *data);
 typedef void (*vmp_signal_fn)(int signo, void *data);
 
@@ -31,13 +31,17 @@ struct vmp_timer {
 int vmp_loop_new(struct vmp_loop **ret);
 void vmp_loop_free(struct vmp_loop *l);
 /* 0 or -errno (-EEXIST: the descriptor is already there). */
-int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short events, vmp_fd_fn fn, void *data);
+int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short events, vmp_watch_fn fn, void *data);
 int vmp_loop_mod_fd(struct vmp_loop *l, int fd, short events);
 /* Must come before the descriptor is closed. */
 void vmp_loop_del_fd(struct vmp_loop *l, int fd);
 /* Arm (or move) a timer; fires once, never early. at_ns in the past fires in the next round. */
 void vmp_loop_timer(struct vmp_loop *l, struct vmp_timer *t, uint64_t at_ns, vmp_timer_fn fn, void *data);
 void vmp_loop_timer_del(struct vmp_loop *l, struct vmp_timer *t);
+/* The loop as adapters see it (descriptors at medium priority). */
+struct vmp_loop_ops vmp_loop_ops(struct vmp_loop *l);
+/* `after` runs after each descriptor's callback and each batch of timers. */
+void vmp_loop_set_after(struct vmp_loop *l, vmp_timer_fn fn, void *data);
 /* `before_timers` runs each time before due timers do: it drains the heartbeat socket (protocol rule V1). */
 void vmp_loop_set_before_timers(struct vmp_loop *l, vmp_timer_fn fn, void *data);
 /* Signals are taken through a signalfd; block them (vmp_loop_block_signals) before any thread starts. */

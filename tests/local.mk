@@ -86,6 +86,21 @@ dist_check_SCRIPTS += %D%/check-agent-metadata.sh
 TESTS += %D%/check-agent-metadata.sh
 
 
+# --- loop, log, journal ---
+if UNIT_TESTS
+check_PROGRAMS += tests/unit/test_journal tests/unit/test_loop
+TESTS += tests/unit/test_journal tests/unit/test_loop
+tests_unit_test_journal_SOURCES = tests/unit/test_journal.c
+tests_unit_test_journal_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_journal_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_journal_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+tests_unit_test_loop_SOURCES = tests/unit/test_loop.c
+tests_unit_test_loop_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_loop_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_loop_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+endif
+
+
 # --- whole tree: headers, purity, man pages, examples ---
 
 

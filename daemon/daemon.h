@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The running daemon: what its parts share. Private to exec.c (core and its actions), member.c (a pair's VM on this node),
+ * request.c (control socket), group.c (what the daemons tell each other over CPG) and run.c (start, loop, stop).
+ * Everything belongs to the loop's thread.
+ */
+#ifndef VMP_DAEMON_H
+#define VMP_DAEMON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/cluster.h"
+#include "daemon/conf.h"
+#include "daemon/core/agree.h"
+#include "daemon/core/core.h"
+#include "daemon/ctl.h"
+#include "daemon/domxml.h"
+#include "daemon/gate.h"
+#include "daemon/journal.h"
+#include "daemon/keys.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/net.h"
+#include "daemon/pairparam.h"
+#include "daemon/pcmk.h"
+#include "daemon/probe.h"
+#include "daemon/slot.h"
+#include "daemon/store.h"
+#include "daemon/virt.h"
+
+enum {
+	VMP_EVENT_QUEUE = 256,  /* events made by actions of the step under way */
+	VMP_MAX_OPS = 128,      /* requests waiting for the core */
+	VMP_READY_FAILURES = 3, /* failed checks in a row until a ready member counts as not ready */
+};
+
+enum vmp_host_phase {
+	VMP_HOST_IDLE,     /* no VM here */
+	VMP_HOST_PREPARING, /* template being read, then the port being made */
+	VMP_HOST_STARTING,
+	VMP_HOST_RUNNING,
+	VMP_HOST_FAILED,   /* ended by itself; Pacemaker has not called stop yet */
+	VMP_HOST_STOPPING,
+};
+
+struct vmp_daemon;
+
+/* A readiness check repeated for one address. */
+struct vmp_checker {
+	struct vmp_probe *probe;
+	struct vmp_timer timer;
+	struct vmp_daemon *d;
+	struct vmp_member *m;
+	bool of_peer;
+	unsigned failures;
+	bool answered; /* at least once since the VM started */
+	bool ok;
+	char reason[160];
+};
+
+/* A pair hosted, or once hosted, on this node. */
+struct vmp_member {
+	struct vmp_daemon *d;
+	bool used;
+	uint64_t id;
+	char name[64];
+	char rsc[128];
+	json_t *params_json; /* as in the CIB */
+	struct vmp_pair_params params;
+	struct vmp_internal_net internal; /* of the parameters */
+	struct vmp_probe_spec ready_spec;
+	struct vmp_slot slot;
+	struct vmp_domxml *dom;
+
+	enum vmp_host_phase phase;
+	uint64_t member;     /* content id (I2); 0 = no VM */
+	struct vmp_virt_run run;
+	bool port_ready;
+	bool in_core;        /* PAIR_ADD was fed */
+	bool core_running, core_ready; /* last MEMBER fed */
+	struct vmp_checker own, peer;
+	bool link_down;
+	uint8_t peer_node;   /* whose member `peer` checks */
+	char fail_reason[160];
+	uint64_t failed_ns;
+	uint64_t started_ns;
+
+	uint64_t start_token, stop_token; /* requests waiting; 0 = none */
+	bool stop_handed;                 /* the demote before the stop is done */
+
+	enum vmp_told told;
+	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
+	bool score_known, score_set, score_written;
+	uint32_t score;
+	bool cib_known, frozen;
+	char frozen_reason[96];
+
+	uint64_t close_op;       /* of the ENTRY_CLOSE that waits for the gate */
+	uint64_t close_epoch;
+	uint64_t open_epoch;     /* epoch the gate was opened for */
+	bool gate_open;
+	uint8_t last_role;
+	uint8_t last_mode;
+	uint64_t log_expiry_ns;
+};
+
+enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_UNHOLD, VMP_OP_EXIT_HOLD };
+
+struct vmp_op {
+	uint64_t id; /* 0 = free */
+	uint64_t token;
+	uint64_t pair;
+	enum vmp_op_kind kind;
+	uint64_t begun_ns;
+};
+
+struct vmp_why_query; /* group.c */
+struct vmp_remote;    /* group.c */
+
+struct vmp_daemon {
+	struct vmp_conf conf;
+	char conf_path[256];
+	struct vmp_keys keys;
+	struct vmp_loop *loop;
+	struct vmp_cluster *cluster;
+	struct vmp_store *store;
+	struct vmp_net *net;
+	struct vmp_gate *gate;
+	struct vmp_virt *virt;
+	struct vmp_ctl *ctl;
+	struct vmp_pcmk *pcmk;
+	struct vmp_journal *journal;
+	int binding_fd;
+	uint64_t started_ns;
+
+	/* cluster */
+	bool corosync_up, quorate, libvirt_up, ready_told;
+	uint8_t node;
+	char node_name[64];
+	unsigned n_nodes;
+	struct vmp_cluster_node nodes[VMP_CLUSTER_MAX_NODES];
+	unsigned n_group;
+	uint32_t group[VMP_CLUSTER_MAX_NODES];
+	enum vmp_pcmk_state pcmk_state;
+
+	/* core */
+	bool core_up;
+	uint64_t boot, inc, next_op;
+	struct vmp_store_voter voter;
+	struct vmp_core core;
+	struct vmp_out out;
+	struct vmp_event *queue; /* VMP_EVENT_QUEUE */
+	unsigned q_head, q_count;
+	bool stepping;
+	struct vmp_timer core_timer, adapter_timer, slow_timer;
+	struct vmp_op ops[VMP_MAX_OPS];
+	bool complete_stored;
+
+	struct vmp_member members[VMP_GATE_MAX_PORTS];
+	struct vmp_remote *remotes;
+	struct vmp_why_query *why;
+	struct vmp_timer publish_timer;
+	uint64_t last_publish_ns;
+	bool publish_due;
+
+	/* exit */
+	bool exiting;
+	unsigned exit_holds;
+	struct vmp_timer exit_timer;
+
+	struct vmp_ratelimit limit_persist, limit_gate;
+};
+
+/* --- exec.c --- */
+int vmp_exec_start(struct vmp_daemon *d);
+void vmp_exec_feed(struct vmp_daemon *d, struct vmp_event *ev); /* now_ns is filled in */
+void vmp_exec_rearm(struct vmp_daemon *d);
+/* Feed an operation of the core; its OP_DONE answers `token`. */
+void vmp_exec_op(struct vmp_daemon *d, enum vmp_op_kind kind, uint64_t token, struct vmp_event *ev);
+void vmp_exec_gate_event(void *user, const struct vmp_gate_event *ev);
+const char *vmp_node_name(const struct vmp_daemon *d, unsigned node);
+
+/* --- member.c --- */
+struct vmp_member *vmp_member_by_name(struct vmp_daemon *d, const char *name);
+struct vmp_member *vmp_member_by_id(struct vmp_daemon *d, uint64_t id);
+struct vmp_member *vmp_member_new(struct vmp_daemon *d, const char *name);
+void vmp_member_forget(struct vmp_member *m);
+int vmp_member_configure(struct vmp_member *m, const json_t *params, const char *rsc, char *reason, size_t size);
+int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *reason, size_t size);
+void vmp_member_start(struct vmp_member *m, uint64_t token);
+void vmp_member_stop(struct vmp_member *m, uint64_t token);
+void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
+void vmp_member_adopt_all(struct vmp_daemon *d);
+void vmp_member_to_core(struct vmp_member *m);
+void vmp_member_core_started(struct vmp_daemon *d);
+void vmp_member_changed(struct vmp_member *m); /* role, readiness or parameters changed: facts, score, status */
+void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev);
+void vmp_member_virt_events(struct vmp_daemon *d);
+void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
+void vmp_member_slow(struct vmp_daemon *d);
+bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);
+bool vmp_member_primary(const struct vmp_member *m);
+
+/* --- request.c --- */
+void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg);
+void vmp_request_cancelled(void *data, uint64_t token, int rc);
+void vmp_request_switchover(struct vmp_daemon *d, uint64_t token, const char *pair);
+void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
+
+/* --- group.c --- */
+int vmp_group_new(struct vmp_daemon *d);
+void vmp_group_free(struct vmp_daemon *d);
+void vmp_group_cluster_event(struct vmp_daemon *d);
+void vmp_group_publish_soon(struct vmp_daemon *d);
+/* NULL, or the state a node published last (borrowed). */
+const json_t *vmp_group_state(const struct vmp_daemon *d, unsigned node);
+const json_t *vmp_group_pair(const struct vmp_daemon *d, unsigned node, const char *pair);
+json_t *vmp_group_own_pair(const struct vmp_member *m);
+void vmp_group_why(struct vmp_daemon *d, uint64_t token, const char *pair);
+void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token);
+/* Have the daemon of the pair's primary do it; its answer goes to `token`. */
+void vmp_group_forward(struct vmp_daemon *d, uint64_t token, const char *cmd, const char *pair);
+/* Answer a request that came from this node's socket or, passed on, from another node. Steals extra. */
+void vmp_group_answer(struct vmp_daemon *d, uint64_t token, int rc, const char *reason, json_t *extra);
+bool vmp_group_has(const struct vmp_daemon *d, unsigned node);
+
+/* --- run.c --- */
+struct vmp_run_opts {
+	const char *conf_path;
+	bool foreground; /* log to stderr in plain form */
+};
+/* Corosync told who we are: build what needs it. */
+void vmp_run_identified(struct vmp_daemon *d);
+/* Runs the daemon; returns the process's exit status. */
+int vmp_run(const struct vmp_run_opts *opts);
+
+#endif

@@ -1,0 +1,1063 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A pair's member on this node: template, port, VM, readiness, and what Pacemaker is told of it. Decides nothing about who is
+ * primary: it reports to the core and follows it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "daemon/daemon.h"
+#include "daemon/facts.h"
+#include "internal/cleanup.h"
+
+static const uint64_t ms_ns = 1000000u;
+enum {
+	CHECK_FAST_MS = 100,  /* until a member is ready for the first time */
+	CHECK_SLOW_MS = 1000,
+	CHECK_TIMEOUT_MS = 1000,
+	START_TIMEOUT_MS = 60000,
+};
+
+/* --- lookup ---------------------------------------------------------------------------------------------------------- */
+struct vmp_member *vmp_member_by_name(struct vmp_daemon *d, const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used && !strcmp(d->members[i].name, name))
+			return &d->members[i];
+	return NULL;
+}
+
+struct vmp_member *vmp_member_by_id(struct vmp_daemon *d, uint64_t id)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used && d->members[i].id == id)
+			return &d->members[i];
+	return NULL;
+}
+
+struct vmp_member *vmp_member_new(struct vmp_daemon *d, const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		struct vmp_member *m = &d->members[i];
+
+		if (m->used)
+			continue;
+		memset(m, 0, sizeof(*m));
+		m->used = true;
+		m->d = d;
+		m->id = vmp_pair_id(name);
+		snprintf(m->name, sizeof(m->name), "%s", name);
+		m->own.d = m->peer.d = d;
+		m->own.m = m->peer.m = m;
+		m->peer.of_peer = true;
+		m->told = VMP_TOLD_STOPPED;
+		return m;
+	}
+	return NULL;
+}
+
+static void checker_stop(struct vmp_checker *c)
+{
+	if (c->probe) {
+		vmp_loop_del_fd(c->d->loop, vmp_probe_fd(c->probe));
+		c->probe = vmp_probe_free(c->probe);
+	}
+	vmp_loop_timer_del(c->d->loop, &c->timer);
+	c->failures = 0;
+	c->answered = c->ok = false;
+}
+
+void vmp_member_forget(struct vmp_member *m)
+{
+	checker_stop(&m->own);
+	checker_stop(&m->peer);
+	json_decref(m->params_json);
+	vmp_domxml_free(m->dom);
+	memset(m, 0, sizeof(*m));
+}
+
+bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret)
+{
+	return m->d->core_up && vmp_core_pair_view(&m->d->core, m->id, vmp_now_ns(), ret) == 0;
+}
+
+bool vmp_member_primary(const struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+
+	return vmp_member_view(m, &v) && v.role == VMP_ROLE_HOLDING;
+}
+
+/* --- parameters ------------------------------------------------------------------------------------------------------ */
+struct errbuf {
+	char *buf;
+	size_t size;
+};
+
+static void first_error(void *data, const char *param, const char *message)
+{
+	struct errbuf *e = data;
+
+	if (!e->buf[0])
+		snprintf(e->buf, e->size, "parameter %s: %s", param, message);
+}
+
+static const char *param_text(const json_t *params, const char *name)
+{
+	const char *s = json_string_value(json_object_get(params, name));
+
+	return s ? s : "";
+}
+
+int vmp_member_configure(struct vmp_member *m, const json_t *params, const char *rsc, char *reason, size_t size)
+{
+	struct errbuf e = { reason, size };
+	struct vmp_pair_params p;
+	struct vmp_internal_net net = { 0 };
+	struct vmp_probe_spec ready;
+	struct vmp_slot slot;
+	struct vmp_daemon *d = m->d;
+	json_t *copy;
+	int r;
+
+	reason[0] = '\0';
+	r = vmp_pair_params_parse(params, &p, first_error, &e);
+	if (r < 0)
+		return r;
+	net.net = p.internal;
+	memcpy(net.bridge, p.internal_bridge, sizeof(net.bridge));
+	r = vmp_probe_parse(!strcmp(param_text(params, "ready"), "running") ? "none" : param_text(params, "ready"), &ready, reason,
+			    size);
+	if (r < 0)
+		return r;
+	if (ready.kind != VMP_PROBE_NONE && !p.has_internal) {
+		snprintf(reason, size, "parameter ready: a check needs internal_net, by which the member is reached");
+		return -EINVAL;
+	}
+	r = vmp_slot_derive(m->name, d->node, p.has_internal ? &net : NULL, &slot, reason, size);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		const struct vmp_member *o = &d->members[i];
+		const struct vmp_addr *common;
+		char buf[VMP_ADDR_STRLEN];
+
+		if (!o->used || o == m || !o->params_json)
+			continue;
+		if (o->id == m->id) {
+			snprintf(reason, size, "pair %s has the same id as %s: give one another name", m->name, o->name);
+			return -EEXIST;
+		}
+		common = vmp_entry_common(o->params.entry, o->params.n_entry, p.entry, p.n_entry);
+		if (common) {
+			snprintf(reason, size, "parameter entry: %s is an entry address of pair %s already",
+				 vmp_addr_str(common, false, buf), o->name);
+			return -EEXIST;
+		}
+		if (o->params.has_internal && p.has_internal && vmp_internal_net_overlap(&o->internal, &net)) {
+			snprintf(reason, size, "parameter internal_net: overlaps that of pair %s: members would share addresses",
+				 o->name);
+			return -EEXIST;
+		}
+	}
+	copy = json_deep_copy(params);
+	if (!copy)
+		return -ENOMEM;
+	json_decref(m->params_json);
+	m->params_json = copy;
+	m->params = p;
+	m->internal = net;
+	m->ready_spec = ready;
+	m->slot = slot;
+	if (rsc && *rsc)
+		snprintf(m->rsc, sizeof(m->rsc), "%s", rsc);
+	return 0;
+}
+
+/* --- core ------------------------------------------------------------------------------------------------------------- */
+static void add_to_core(struct vmp_member *m)
+{
+	struct vmp_event ev = {
+		.type = VMP_EV_PAIR_ADD,
+		.pair = m->id,
+		.policy = { .peer_link = m->params.peer_link_failover ? VMP_PEER_LINK_FAILOVER : VMP_PEER_LINK_KEEP,
+			    .auto_failover = m->params.auto_failover,
+			    .cold_start = m->params.cold_start_auto },
+	};
+
+	if (!m->d->core_up)
+		return;
+	vmp_exec_feed(m->d, &ev);
+	m->in_core = true;
+	if (m->frozen) {
+		struct vmp_event fr = { .type = VMP_EV_FREEZE, .pair = m->id, .on = true };
+
+		vmp_exec_feed(m->d, &fr);
+	}
+}
+
+static bool ready_now(const struct vmp_member *m)
+{
+	return m->member && (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok);
+}
+
+/* Tell the core how the member is, when that changed. */
+void vmp_member_to_core(struct vmp_member *m)
+{
+	bool running = m->member != 0, ready = ready_now(m);
+	struct vmp_event ev = { .type = VMP_EV_MEMBER, .pair = m->id, .member = m->member, .on = running, .ready = ready };
+
+	if (!m->d->core_up || !m->in_core)
+		return;
+	if (running == m->core_running && ready == m->core_ready)
+		return;
+	m->core_running = running;
+	m->core_ready = ready;
+	vmp_exec_feed(m->d, &ev);
+	vmp_member_changed(m);
+}
+
+void vmp_member_core_started(struct vmp_daemon *d)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		struct vmp_member *m = &d->members[i];
+
+		if (!m->used || m->phase == VMP_HOST_IDLE)
+			continue;
+		add_to_core(m);
+		m->core_running = m->core_ready = false;
+		vmp_member_to_core(m);
+	}
+}
+
+static void to_core_policy(struct vmp_member *m)
+{
+	if (m->in_core)
+		add_to_core(m); /* PAIR_ADD of a known pair changes its policy only */
+}
+
+static void remove_from_core(struct vmp_member *m)
+{
+	struct vmp_event ev = { .type = VMP_EV_PAIR_REMOVE, .pair = m->id };
+
+	if (!m->in_core)
+		return;
+	vmp_exec_feed(m->d, &ev);
+	m->in_core = m->core_running = m->core_ready = false;
+}
+
+/* --- facts, score, status ------------------------------------------------------------------------------------------------ */
+static void write_facts(struct vmp_member *m)
+{
+	struct vmp_facts f = { .pid = m->run.pid, .start_time = m->run.start_ticks, .told = m->told, .params = m->params_json };
+	struct vmp_pair_view v;
+	char dir[300];
+	int r;
+
+	if (!m->params_json)
+		return;
+	snprintf(dir, sizeof(dir), "%s/pairs", m->d->conf.runtime_dir);
+	snprintf(f.pair, sizeof(f.pair), "%s", m->name);
+	snprintf(f.rsc, sizeof(f.rsc), "%s", m->rsc);
+	f.member = m->member;
+	if (vmp_member_view(m, &v)) {
+		f.primary = v.role == VMP_ROLE_HOLDING;
+		f.epoch = v.epoch;
+	}
+	r = vmp_facts_write(dir, &f);
+	if (r < 0)
+		vmp_log(LOG_WARNING, "%s/%s.json: %s", dir, m->name, strerror(-r));
+}
+
+static void remove_facts(struct vmp_member *m)
+{
+	char dir[300];
+
+	snprintf(dir, sizeof(dir), "%s/pairs", m->d->conf.runtime_dir);
+	vmp_facts_remove(dir, m->name);
+}
+
+/* A ready member may be promoted when it is the recorded standby, or when nobody holds the pair and Pacemaker has to begin. */
+static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_view *v)
+{
+	if (!v->ready || v->role != VMP_ROLE_NONE)
+		return false;
+	if (v->reg.state.epoch == 0)
+		return true;
+	if (v->reg.state.sync_node == m->d->node && v->reg.state.sync_member == m->member)
+		return true;
+	if (v->reg.state.holder == m->d->node && v->reg.state.holder_member == m->member)
+		return true;
+	return m->params.cold_start_auto && v->guard_ns <= vmp_now_ns();
+}
+
+static void update_score(struct vmp_member *m)
+{
+	struct vmp_pair_view v = { 0 };
+	struct vmp_agree_score s;
+	bool have = vmp_member_view(m, &v);
+
+	if (!m->d->pcmk || !m->rsc[0])
+		return;
+	s = vmp_agree_score(v.epoch, have && v.role == VMP_ROLE_HOLDING, have && standby_eligible(m, &v));
+	if (m->score_known && m->score_set == s.set && (!s.set || m->score == s.score))
+		return;
+	if (have && v.role == VMP_ROLE_ESTABLISHING)
+		return; /* decided within milliseconds */
+	if (s.lower_others)
+		for (unsigned i = 0; i < m->d->n_nodes; i++)
+			if (m->d->nodes[i].id != m->d->node && vmp_group_pair(m->d, m->d->nodes[i].id, m->name))
+				vmp_pcmk_score(m->d->pcmk, m->name, m->rsc, m->d->nodes[i].name, true, VMP_AGREE_BASE);
+	if (vmp_pcmk_score(m->d->pcmk, m->name, m->rsc, NULL, s.set, s.score) < 0)
+		return;
+	m->score_known = true;
+	m->score_set = s.set;
+	m->score = s.score;
+	m->score_written = false;
+}
+
+/* Since when what Pacemaker was told differs from what is: bounds how long a monitor keeps telling the old story. */
+static void track_told(struct vmp_member *m)
+{
+	bool primary = vmp_member_primary(m), gone = m->phase != VMP_HOST_RUNNING;
+	bool differs = (m->told == VMP_TOLD_PROMOTED && !primary) || (m->told == VMP_TOLD_UNPROMOTED && (primary || gone));
+
+	if (!differs)
+		m->told_changed_ns = 0;
+	else if (!m->told_changed_ns)
+		m->told_changed_ns = vmp_now_ns();
+}
+
+void vmp_member_changed(struct vmp_member *m)
+{
+	if (m->phase == VMP_HOST_IDLE && !m->in_core)
+		return;
+	track_told(m);
+	update_score(m);
+	write_facts(m);
+	vmp_group_publish_soon(m->d);
+}
+
+/* --- readiness ------------------------------------------------------------------------------------------------------------- */
+static void checker_begin(void *data);
+
+static void checker_result(struct vmp_checker *c, int r)
+{
+	struct vmp_member *m = c->m;
+	bool was = c->ok;
+	uint64_t next;
+
+	if (c->probe) {
+		vmp_loop_del_fd(c->d->loop, vmp_probe_fd(c->probe));
+		c->probe = vmp_probe_free(c->probe);
+	}
+	if (r > 0) {
+		c->failures = 0;
+		c->answered = c->ok = true;
+		c->reason[0] = '\0';
+	} else if (++c->failures >= VMP_READY_FAILURES || !c->answered) {
+		c->ok = false;
+	}
+	next = c->answered && c->ok ? CHECK_SLOW_MS : CHECK_FAST_MS;
+	vmp_loop_timer(c->d->loop, &c->timer, vmp_now_ns() + next * ms_ns, checker_begin, c);
+	if (was == c->ok)
+		return;
+	if (!c->of_peer) {
+		vmp_journal_add(c->d->journal, m->name, 0, c->ok ? "ready" : "not-ready", "%s", c->ok ? "the readiness check answers" :
+				c->reason);
+		vmp_log(c->ok ? LOG_NOTICE : LOG_WARNING, "%s: member %s%s%s", m->name, c->ok ? "is ready" : "is not ready: ",
+			c->ok ? "" : c->reason, "");
+		vmp_member_to_core(m);
+	} else {
+		struct vmp_event ev = { .type = VMP_EV_PEER_LINK, .pair = m->id, .on = c->ok };
+
+		/* Only "was there, now is not, while our own member answers" is evidence about the link. */
+		m->link_down = !c->ok;
+		vmp_journal_add(c->d->journal, m->name, 0, c->ok ? "link-up" : "link-down", "member of %s over the internal net%s%s",
+				vmp_node_name(c->d, m->peer_node), c->ok ? "" : ": ", c->ok ? "" : c->reason);
+		if (c->ok || m->own.ok)
+			vmp_exec_feed(c->d, &ev);
+		vmp_group_publish_soon(c->d);
+	}
+}
+
+static void checker_deadline(void *data)
+{
+	struct vmp_checker *c = data;
+	int r = vmp_probe_dispatch(c->probe, vmp_now_ns(), c->reason, sizeof(c->reason));
+
+	checker_result(c, r ? r : -ETIMEDOUT);
+}
+
+static void checker_fd(int fd, short revents, void *data)
+{
+	struct vmp_checker *c = data;
+	int r = vmp_probe_dispatch(c->probe, vmp_now_ns(), c->reason, sizeof(c->reason));
+
+	(void)revents;
+	if (r)
+		checker_result(c, r);
+	else
+		vmp_loop_mod_fd(c->d->loop, fd, vmp_probe_events(c->probe));
+}
+
+static void checker_begin(void *data)
+{
+	struct vmp_checker *c = data;
+	struct vmp_member *m = c->m;
+	const char *bridge = m->dom ? m->dom->internal_bridge : m->internal.bridge;
+	struct vmp_addr addr = m->slot.internal;
+	uint64_t deadline = vmp_now_ns() + (uint64_t)CHECK_TIMEOUT_MS * ms_ns;
+	int r;
+
+	if (c->of_peer) {
+		r = vmp_slot_internal_addr(&m->internal, m->peer_node, &addr);
+		if (r < 0) {
+			checker_result(c, r);
+			return;
+		}
+	}
+	r = vmp_probe_start(&c->probe, &m->ready_spec, &addr, *bridge ? bridge : NULL, deadline, c->reason, sizeof(c->reason));
+	if (r == 0)
+		r = vmp_loop_add_fd(c->d->loop, VMP_PRIO_LOW, vmp_probe_fd(c->probe), vmp_probe_events(c->probe),
+				    checker_fd, c);
+	if (r < 0) {
+		c->probe = vmp_probe_free(c->probe);
+		checker_result(c, r);
+		return;
+	}
+	vmp_loop_timer(c->d->loop, &c->timer, deadline, checker_deadline, c);
+}
+
+/* Watch the peer member over the internal net while both members run. */
+static void watch_peer(struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+	uint8_t node = 0;
+
+	if (m->phase == VMP_HOST_RUNNING && m->params.has_internal && m->ready_spec.kind != VMP_PROBE_NONE && vmp_member_view(m, &v))
+		for (unsigned i = 0; i < m->d->core.config.n; i++)
+			if (m->d->core.config.voter[i].node != m->d->node && (v.peer[i].flags & VMP_MEMBER_READY))
+				node = m->d->core.config.voter[i].node;
+	if (node == m->peer_node)
+		return;
+	checker_stop(&m->peer);
+	m->peer_node = node;
+	if (m->link_down) {
+		struct vmp_event ev = { .type = VMP_EV_PEER_LINK, .pair = m->id, .on = true };
+
+		m->link_down = false;
+		vmp_exec_feed(m->d, &ev);
+	}
+	if (node)
+		checker_begin(&m->peer);
+}
+
+/* --- start ----------------------------------------------------------------------------------------------------------------------- */
+/* Reading and transforming the template may wait for a disk, so a thread of its own does it. */
+struct job {
+	struct vmp_daemon *d;
+	uint64_t pair;
+	char name[64], disk_dir[400];
+	struct vmp_slot slot;
+	struct vmp_pair_params params;
+	struct vmp_internal_net internal;
+	struct vmp_domxml *dom;
+	int rc, done_fd[2];
+	char reason[200];
+};
+
+static void *job_run(void *arg)
+{
+	struct job *j = arg;
+	struct vmp_domxml_params p = {
+		.pair = j->name,
+		.slot = &j->slot,
+		.entry_nic = j->params.entry_nic,
+		.entry = j->params.entry,
+		.n_entry = j->params.n_entry,
+		.internal = j->params.has_internal ? &j->internal : NULL,
+		.disk_dir = j->disk_dir,
+	};
+	CLEANUP_FREE char *text = NULL;
+	size_t len = 0;
+	char done = 1;
+	ssize_t w;
+
+	j->rc = vmp_domxml_read(j->params.domain, &text, &len, j->reason, sizeof(j->reason));
+	if (j->rc == 0)
+		j->rc = vmp_domxml_build(text, len, j->params.domain, &p, &j->dom, j->reason, sizeof(j->reason));
+	w = write(j->done_fd[1], &done, 1);
+	(void)w;
+	return NULL;
+}
+
+static void reply_start(struct vmp_member *m, int ocf, const char *reason)
+{
+	uint64_t token = m->start_token;
+
+	m->start_token = 0;
+	if (token)
+		vmp_ctl_reply_ocf(m->d->ctl, token, ocf, reason);
+}
+
+static void start_failed(struct vmp_member *m, int ocf, const char *reason)
+{
+	snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", reason);
+	vmp_log(LOG_ERR, "%s: start failed: %s", m->name, reason);
+	vmp_journal_add(m->d->journal, m->name, 0, "start-failed", "%s", reason);
+	if (m->phase == VMP_HOST_PREPARING || m->phase == VMP_HOST_STARTING)
+		m->phase = VMP_HOST_FAILED;
+	m->failed_ns = vmp_now_ns();
+	reply_start(m, ocf, reason);
+	vmp_group_publish_soon(m->d);
+}
+
+/* The digest of every node that runs or starts this pair must be ours. */
+static bool digest_agrees(struct vmp_member *m, char *reason, size_t size)
+{
+	char own[2 * VMP_DIGEST_LEN + 1];
+
+	for (unsigned i = 0; i < VMP_DIGEST_LEN; i++)
+		snprintf(own + 2 * i, 3, "%02x", m->dom->digest[i]);
+	for (unsigned i = 0; i < m->d->n_nodes; i++) {
+		const json_t *p = vmp_group_pair(m->d, m->d->nodes[i].id, m->name);
+		const char *theirs = p ? json_string_value(json_object_get(p, "digest")) : NULL;
+
+		if (m->d->nodes[i].id == m->d->node || !theirs || !*theirs || !strcmp(theirs, own))
+			continue;
+		snprintf(reason, size, "%.100s differs from the one on %.40s: make the file the same on all nodes", m->params.domain,
+			 m->d->nodes[i].name);
+		return false;
+	}
+	return true;
+}
+
+static unsigned gate_addrs(const struct vmp_member *m, struct vmp_gate_addr *out)
+{
+	unsigned n = 0;
+
+	for (; n < m->params.n_entry && n < VMP_GATE_MAX_ADDRS; n++) {
+		out[n].family = m->params.entry[n].family;
+		memcpy(out[n].addr, m->params.entry[n].bytes, 16);
+	}
+	return n;
+}
+
+static void make_port(struct vmp_member *m)
+{
+	struct vmp_gate_spec spec = { .n_addrs = 0 };
+	char reason[VMP_GATE_REASON] = "";
+	int r;
+
+	snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
+	snprintf(spec.bridge, sizeof(spec.bridge), "%s", m->params.entry_nic);
+	memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
+	spec.n_addrs = gate_addrs(m, spec.addrs);
+	m->port_ready = false;
+	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));
+	if (r < 0)
+		start_failed(m, r == -EEXIST || r == -EINVAL ? VMP_OCF_ERR_CONFIGURED : VMP_OCF_ERR_GENERIC,
+			     reason[0] ? reason : strerror(-r));
+}
+
+static void on_job_done(int fd, short revents, void *data)
+{
+	struct job *j = data;
+	struct vmp_daemon *d = j->d;
+	struct vmp_member *m = vmp_member_by_id(d, j->pair);
+	char reason[256];
+
+	(void)revents;
+	vmp_loop_del_fd(d->loop, fd);
+	close(j->done_fd[0]);
+	close(j->done_fd[1]);
+	if (!m || m->phase != VMP_HOST_PREPARING) {
+		vmp_domxml_free(j->dom);
+	} else if (j->rc < 0) {
+		start_failed(m, j->rc == -EINVAL ? VMP_OCF_ERR_CONFIGURED : VMP_OCF_ERR_INSTALLED, j->reason);
+	} else {
+		vmp_domxml_free(m->dom);
+		m->dom = j->dom;
+		if (digest_agrees(m, reason, sizeof(reason)))
+			make_port(m);
+		else
+			start_failed(m, VMP_OCF_ERR_CONFIGURED, reason);
+	}
+	free(j);
+}
+
+static int begin_job(struct vmp_member *m)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t t;
+	int r;
+
+	if (!j)
+		return -ENOMEM;
+	j->d = m->d;
+	j->pair = m->id;
+	snprintf(j->name, sizeof(j->name), "%s", m->name);
+	snprintf(j->disk_dir, sizeof(j->disk_dir), "%s/disks/%s", m->d->conf.state_dir, m->name);
+	j->slot = m->slot;
+	j->params = m->params;
+	j->internal = m->internal;
+	if (pipe2(j->done_fd, O_CLOEXEC | O_NONBLOCK) < 0) {
+		r = -errno;
+		free(j);
+		return r;
+	}
+	r = vmp_loop_add_fd(m->d->loop, VMP_PRIO_MED, j->done_fd[0], POLLIN, on_job_done, j);
+	if (r == 0) {
+		pthread_attr_init(&attr);
+		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+		pthread_attr_setstacksize(&attr, 1 << 20);
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &old);
+		r = -pthread_create(&t, &attr, job_run, j);
+		pthread_sigmask(SIG_SETMASK, &old, NULL);
+		pthread_attr_destroy(&attr);
+		if (r == 0)
+			return 0;
+		vmp_loop_del_fd(m->d->loop, j->done_fd[0]);
+	}
+	close(j->done_fd[0]);
+	close(j->done_fd[1]);
+	free(j);
+	return r;
+}
+
+static int register_virt(struct vmp_member *m)
+{
+	struct vmp_virt_run run;
+	int r = vmp_virt_pair_add(m->d->virt, m->id, m->name, m->slot.uuid, &run);
+
+	if (r == -EEXIST)
+		r = vmp_virt_run(m->d->virt, m->id, &run);
+	if (r == 0)
+		m->run = run;
+	return r;
+}
+
+void vmp_member_start(struct vmp_member *m, uint64_t token)
+{
+	int r;
+
+	if (m->phase == VMP_HOST_RUNNING) {
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+		return;
+	}
+	if (m->phase == VMP_HOST_STOPPING || m->start_token) {
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_ERR_GENERIC, "another start or stop of this pair is under way");
+		return;
+	}
+	m->start_token = token;
+	m->phase = VMP_HOST_PREPARING;
+	m->fail_reason[0] = '\0';
+	r = register_virt(m);
+	if (r == 0)
+		r = begin_job(m);
+	if (r < 0) {
+		start_failed(m, VMP_OCF_ERR_GENERIC, strerror(-r));
+		return;
+	}
+	vmp_journal_add(m->d->journal, m->name, 0, "starting", "VM of this node");
+	if (m->d->pcmk)
+		vmp_pcmk_rewrite(m->d->pcmk, m->name);
+	m->score_known = false;
+	vmp_group_publish_soon(m->d);
+}
+
+static uint64_t new_member_id(void)
+{
+	uint64_t v = 0;
+
+	while (v == 0)
+		if (getrandom(&v, sizeof(v), 0) != sizeof(v))
+			v = 0;
+	return v;
+}
+
+static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64_t member)
+{
+	m->run = *run;
+	m->phase = VMP_HOST_RUNNING;
+	m->member = member;
+	m->started_ns = vmp_now_ns();
+	checker_stop(&m->own);
+	if (m->ready_spec.kind != VMP_PROBE_NONE)
+		checker_begin(&m->own);
+	if (!m->in_core)
+		add_to_core(m);
+	m->core_running = m->core_ready = false;
+	vmp_member_to_core(m);
+	vmp_member_changed(m);
+}
+
+/* The VM is over: the core closes, releases and hands over before anything else happens. */
+static void vm_over(struct vmp_member *m, const char *why)
+{
+	m->member = 0;
+	m->run = (struct vmp_virt_run){ 0 };
+	checker_stop(&m->own);
+	checker_stop(&m->peer);
+	m->peer_node = 0;
+	m->link_down = false;
+	if (m->phase == VMP_HOST_RUNNING) {
+		m->phase = VMP_HOST_FAILED;
+		m->failed_ns = vmp_now_ns();
+		snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", why);
+	}
+	vmp_member_to_core(m);
+	vmp_member_changed(m);
+}
+
+void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev)
+{
+	struct vmp_daemon *d = m->d;
+	int r;
+
+	switch (ev->type) {
+	case VMP_GATE_EV_PORT_READY:
+		m->port_ready = true;
+		if (m->phase != VMP_HOST_PREPARING)
+			break;
+		m->phase = VMP_HOST_STARTING;
+		r = vmp_virt_start(d->virt, m->id, m->dom, START_TIMEOUT_MS, m->id);
+		if (r < 0)
+			start_failed(m, VMP_OCF_ERR_GENERIC, strerror(-r));
+		break;
+	case VMP_GATE_EV_PORT_FAILED:
+		m->port_ready = false;
+		if (m->phase == VMP_HOST_PREPARING)
+			start_failed(m, VMP_OCF_ERR_GENERIC, ev->reason);
+		break;
+	case VMP_GATE_EV_PORT_GONE:
+		m->port_ready = false;
+		break;
+	default:
+		break;
+	}
+	vmp_group_publish_soon(d);
+}
+
+/* --- stop ------------------------------------------------------------------------------------------------------------------------------ */
+static void stopped(struct vmp_member *m)
+{
+	uint64_t token = m->stop_token;
+
+	m->stop_token = 0;
+	m->member = 0;
+	m->run = (struct vmp_virt_run){ 0 };
+	vmp_member_to_core(m);
+	remove_from_core(m);
+	checker_stop(&m->own);
+	checker_stop(&m->peer);
+	m->peer_node = 0;
+	m->phase = VMP_HOST_IDLE;
+	m->told = VMP_TOLD_STOPPED;
+	m->told_changed_ns = 0;
+	m->fail_reason[0] = '\0';
+	vmp_gate_port_del(m->d->gate, m->id);
+	vmp_virt_pair_del(m->d->virt, m->id);
+	if (m->d->pcmk && m->rsc[0])
+		vmp_pcmk_score(m->d->pcmk, m->name, m->rsc, NULL, false, 0);
+	m->score_known = false;
+	remove_facts(m);
+	vmp_journal_add(m->d->journal, m->name, 0, "stopped", "VM of this node");
+	vmp_group_publish_soon(m->d);
+	if (token)
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+}
+
+void vmp_member_stop_now(struct vmp_member *m)
+{
+	struct vmp_virt_stop how = { .graceful_ms = m->params.stop_timeout_ms };
+	int r;
+
+	m->stop_handed = true;
+	r = vmp_virt_stop(m->d->virt, m->id, &how, m->id);
+	if (r == -ENOENT) {
+		stopped(m);
+		return;
+	}
+	if (r < 0) {
+		vmp_log(LOG_ERR, "%s: stop: %s; the VM's process is killed", m->name, strerror(-r));
+		if (vmp_virt_kill(m->d->virt, m->id) == -ESRCH)
+			stopped(m);
+	}
+}
+
+void vmp_member_stop(struct vmp_member *m, uint64_t token)
+{
+	struct vmp_event ev = { .type = VMP_EV_DEMOTE, .pair = m->id };
+
+	if (m->start_token)
+		reply_start(m, VMP_OCF_ERR_GENERIC, "stopped while it started");
+	if (m->phase == VMP_HOST_IDLE) {
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+		return;
+	}
+	if (m->stop_token) /* Pacemaker gave up on the earlier one and asks again: answer the newer */
+		vmp_ctl_reply_ocf(m->d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, "superseded by another stop");
+	m->stop_token = token;
+	if (m->phase == VMP_HOST_STOPPING)
+		return;
+	m->phase = VMP_HOST_STOPPING;
+	m->stop_handed = false;
+	vmp_journal_add(m->d->journal, m->name, 0, "stopping", "asked for by Pacemaker or an operator");
+	if (m->d->core_up && m->in_core && m->last_role != VMP_ROLE_NONE) {
+		vmp_exec_op(m->d, VMP_OP_STOP, 0, &ev); /* the VM ends when the entry is closed and handed over */
+	} else {
+		vmp_gate_close(m->d->gate, m->id, 0);
+		vmp_member_stop_now(m);
+	}
+}
+
+/* --- events of the virtual machines ---------------------------------------------------------------------------------------------------- */
+void vmp_member_virt_events(struct vmp_daemon *d)
+{
+	struct vmp_virt_event ev;
+
+	while (vmp_virt_next(d->virt, &ev) > 0) {
+		struct vmp_member *m = ev.pair_id ? vmp_member_by_id(d, ev.pair_id) : NULL;
+
+		if (!ev.pair_id) {
+			if (ev.type == VMP_VIRT_LIBVIRTD_LOST || ev.type == VMP_VIRT_LIBVIRTD_BACK) {
+				d->libvirt_up = ev.type == VMP_VIRT_LIBVIRTD_BACK;
+				vmp_log(d->libvirt_up ? LOG_NOTICE : LOG_WARNING, "libvirtd %s%s%s", d->libvirt_up ? "is there" : "is lost",
+					ev.reason[0] ? ": " : "", ev.reason);
+				vmp_journal_add(d->journal, NULL, 0, d->libvirt_up ? "libvirtd-up" : "libvirtd-lost", "%s", ev.reason);
+				vmp_group_publish_soon(d);
+			} else {
+				vmp_log(LOG_INFO, "libvirt: %s", ev.reason);
+			}
+			continue;
+		}
+		if (!m)
+			continue;
+		switch (ev.type) {
+		case VMP_VIRT_STARTED:
+			if (m->phase != VMP_HOST_STARTING)
+				break;
+			if (ev.rc < 0) {
+				start_failed(m, VMP_OCF_ERR_GENERIC, ev.reason[0] ? ev.reason : strerror(-ev.rc));
+				break;
+			}
+			vmp_log(LOG_NOTICE, "%s: VM runs, process %d", m->name, (int)ev.run.pid);
+			vmp_journal_add(d->journal, m->name, 0, "started", "VM runs, process %d", (int)ev.run.pid);
+			m->told = VMP_TOLD_UNPROMOTED;
+			vm_runs(m, &ev.run, new_member_id());
+			reply_start(m, VMP_OCF_OK, "");
+			break;
+		case VMP_VIRT_STOPPED:
+			if (m->phase != VMP_HOST_STOPPING)
+				break;
+			if (ev.rc == 0) {
+				stopped(m);
+			} else if (m->stop_token) {
+				vmp_log(LOG_ERR, "%s: stop failed: %s", m->name, ev.reason);
+				vmp_ctl_reply_ocf(d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, ev.reason);
+				m->stop_token = 0;
+				m->phase = VMP_HOST_FAILED;
+			}
+			break;
+		case VMP_VIRT_FOUND:
+			vmp_log(LOG_WARNING, "%s: its VM was started by somebody else (process %d); it is taken over", m->name,
+				(int)ev.run.pid);
+			if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
+				vm_runs(m, &ev.run, new_member_id());
+			break;
+		case VMP_VIRT_EXITED:
+			if (m->phase != VMP_HOST_RUNNING)
+				break;
+			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s%s%s", ev.gone ? "exited" : "is about to exit",
+					vmp_virt_how_str(ev.how), ev.reason[0] ? ", " : "", ev.reason);
+			vmp_log(LOG_WARNING, "%s: VM ended: %s%s%s", m->name, vmp_virt_how_str(ev.how), ev.reason[0] ? ", " : "",
+				ev.reason);
+			vm_over(m, vmp_virt_how_str(ev.how));
+			break;
+		case VMP_VIRT_CAUSE:
+			vmp_journal_add(d->journal, m->name, 0, "libvirt", "%s %s", vmp_virt_how_str(ev.how), ev.reason);
+			break;
+		case VMP_VIRT_REBOOTED:
+		case VMP_VIRT_PAUSED:
+		case VMP_VIRT_RESUMED:
+			vmp_journal_add(d->journal, m->name, 0, vmp_virt_event_str(ev.type), "%s%s%s",
+					ev.type == VMP_VIRT_PAUSED ? vmp_virt_how_str(ev.how) : "", ev.reason[0] ? " " : "", ev.reason);
+			vmp_log(LOG_NOTICE, "%s: VM %s", m->name, vmp_virt_event_str(ev.type));
+			break;
+		default:
+			if (ev.reason[0])
+				vmp_log(LOG_INFO, "%s: %s", m->name, ev.reason);
+			break;
+		}
+	}
+}
+
+/* --- adoption by a restarted daemon ------------------------------------------------------------------------------------------------------- */
+static int adopt(const struct vmp_facts *f, void *data)
+{
+	struct vmp_daemon *d = data;
+	struct vmp_member *m;
+	char reason[200];
+	int r;
+
+	m = vmp_member_new(d, f->pair);
+	if (!m)
+		return 0;
+	r = vmp_member_configure(m, f->params, f->rsc, reason, sizeof(reason));
+	if (r < 0) {
+		vmp_log(LOG_ERR, "%s: cannot be taken over: %s", f->pair, reason);
+		vmp_member_forget(m);
+		return 0;
+	}
+	m->told = f->told;
+	r = register_virt(m);
+	if (r < 0) {
+		vmp_log(LOG_ERR, "%s: cannot be taken over: %s", f->pair, strerror(-r));
+		vmp_member_forget(m);
+		return 0;
+	}
+	m->phase = m->run.pid ? VMP_HOST_RUNNING : VMP_HOST_FAILED;
+	if (m->run.pid) {
+		struct vmp_domxml_params p = { .pair = m->name, .slot = &m->slot, .entry_nic = m->params.entry_nic, .entry = m->params.entry,
+					       .n_entry = m->params.n_entry,
+					       .internal = m->params.has_internal ? &m->internal : NULL, .disk_dir = "/nonexistent" };
+		CLEANUP_FREE char *text = NULL;
+		size_t len;
+
+		/* Start-up: blocking reads are allowed here. */
+		if (vmp_domxml_read(m->params.domain, &text, &len, reason, sizeof(reason)) < 0 ||
+		    vmp_domxml_build(text, len, m->params.domain, &p, &m->dom, reason, sizeof(reason)) < 0)
+			vmp_log(LOG_WARNING, "%s: %s; the VM goes on, its gate keeps what it had", m->name, reason);
+		else
+			make_port(m);
+		/* The very process that this content id was given to: (pid, start time) are unique within a boot. */
+		m->member = f->pid == m->run.pid && f->start_time == m->run.start_ticks && f->member ? f->member : new_member_id();
+		if (m->ready_spec.kind != VMP_PROBE_NONE)
+			checker_begin(&m->own);
+		vmp_log(LOG_NOTICE, "%s: VM taken over, process %d", m->name, (int)m->run.pid);
+	}
+	return 0;
+}
+
+void vmp_member_adopt_all(struct vmp_daemon *d)
+{
+	char dir[300];
+
+	snprintf(dir, sizeof(dir), "%s/pairs", d->conf.runtime_dir);
+	vmp_facts_each(dir, adopt, d);
+}
+
+/* --- live changes -------------------------------------------------------------------------------------------------------------------------- */
+int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *reason, size_t size)
+{
+	struct vmp_pair_params p;
+	struct errbuf e = { reason, size };
+	const char *name = "";
+	struct vmp_gate_addr addrs[VMP_GATE_MAX_ADDRS];
+	int r;
+
+	reason[0] = '\0';
+	r = vmp_pair_params_parse(params, &p, first_error, &e);
+	if (r < 0)
+		return r;
+	if (m->params_json && m->phase != VMP_HOST_IDLE) {
+		r = vmp_pair_params_reloadable(&m->params, &p, &name);
+		if (r < 0) {
+			snprintf(reason, size, "parameter %s cannot change while the VM runs", name);
+			return r;
+		}
+	}
+	r = vmp_member_configure(m, params, NULL, reason, size);
+	if (r < 0)
+		return r;
+	if (m->phase == VMP_HOST_IDLE)
+		return 0;
+	r = vmp_gate_port_addrs(m->d->gate, m->id, addrs, gate_addrs(m, addrs));
+	if (r < 0 && r != -ENOENT)
+		vmp_log(LOG_ERR, "%s: entry addresses: %s", m->name, strerror(-r));
+	if (m->phase == VMP_HOST_RUNNING) {
+		checker_stop(&m->own);
+		checker_stop(&m->peer);
+		m->peer_node = 0;
+		if (m->ready_spec.kind != VMP_PROBE_NONE) {
+			m->own.ok = m->own.answered = m->core_ready; /* a changed check has to fail first */
+			checker_begin(&m->own);
+		}
+	}
+	to_core_policy(m);
+	vmp_member_to_core(m);
+	vmp_member_changed(m);
+	return 0;
+}
+
+void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		struct vmp_member *m = &d->members[i];
+		const struct vmp_cib_pair *p = NULL;
+
+		if (!m->used)
+			continue;
+		for (unsigned k = 0; k < cib->n_pairs && !p; k++)
+			if (!strcmp(cib->pairs[k].pair, m->name))
+				p = &cib->pairs[k];
+		if (!p) {
+			if (m->cib_known && m->phase == VMP_HOST_IDLE) { /* deleted: nothing of it stays */
+				char dir[400];
+
+				snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, m->name);
+				if (vmp_virt_remove(d->virt, m->id, dir, 10000, m->id) < 0)
+					vmp_log(LOG_WARNING, "%s: %s is left", m->name, dir);
+				vmp_pcmk_forget(d->pcmk, m->name);
+				vmp_journal_add(d->journal, m->name, 0, "deleted", "the pair is not in the CIB any more");
+				vmp_member_forget(m);
+				vmp_group_publish_soon(d);
+			}
+			continue;
+		}
+		m->cib_known = true;
+		snprintf(m->rsc, sizeof(m->rsc), "%s", p->rsc);
+		snprintf(m->frozen_reason, sizeof(m->frozen_reason), "%s", p->frozen_reason);
+		if (p->frozen != m->frozen) {
+			struct vmp_event ev = { .type = VMP_EV_FREEZE, .pair = m->id, .on = p->frozen };
+
+			m->frozen = p->frozen;
+			vmp_log(LOG_NOTICE, "%s: fast failover %s%s%s", m->name, m->frozen ? "frozen: " : "active again", p->frozen_reason,
+				"");
+			vmp_journal_add(d->journal, m->name, 0, m->frozen ? "frozen" : "unfrozen", "%s", p->frozen_reason);
+			if (m->in_core)
+				vmp_exec_feed(d, &ev);
+			if (!m->frozen && d->pcmk)
+				vmp_pcmk_rewrite(d->pcmk, m->name);
+			vmp_member_changed(m);
+		}
+	}
+}
+
+/* A few times a second: what is derived from the core's view and not tied to one event. */
+void vmp_member_slow(struct vmp_daemon *d)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		struct vmp_member *m = &d->members[i];
+
+		if (!m->used || !m->in_core)
+			continue;
+		track_told(m);
+		update_score(m);
+		watch_peer(m);
+	}
+}

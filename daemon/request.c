@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Requests of agents and of vmpair(8): see ctl.h for what each is and what it answers. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "config.h"
+#include "daemon/daemon.h"
+#include "internal/cleanup.h"
+
+static const uint64_t ms_ns = 1000000u;
+
+static const char *get_text(const json_t *msg, const char *key)
+{
+	const char *s = json_string_value(json_object_get(msg, key));
+
+	return s ? s : "";
+}
+
+static uint64_t get_number(const json_t *msg, const char *key)
+{
+	json_int_t v = json_integer_value(json_object_get(msg, key));
+
+	return v > 0 ? (uint64_t)v : 0;
+}
+
+static void ocf(struct vmp_daemon *d, uint64_t token, int code, const char *reason)
+{
+	vmp_ctl_reply_ocf(d->ctl, token, code, reason);
+}
+
+/* --- agents -------------------------------------------------------------------------------------------------------------- */
+static void do_start(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	json_t *params = json_object_get(msg, "params");
+	bool fresh = !m;
+	char reason[200];
+	int r;
+
+	if (!d->core_up) {
+		ocf(d, token, VMP_OCF_ERR_GENERIC, "vmpaird has no connection to corosync yet");
+		return;
+	}
+	if (m && m->phase == VMP_HOST_RUNNING) {
+		r = vmp_member_reconfigure(m, params, reason, sizeof(reason));
+		if (r < 0)
+			ocf(d, token, VMP_OCF_ERR_CONFIGURED, reason);
+		else
+			ocf(d, token, VMP_OCF_OK, "");
+		return;
+	}
+	if (m && m->phase != VMP_HOST_IDLE && m->phase != VMP_HOST_FAILED) {
+		ocf(d, token, VMP_OCF_ERR_GENERIC, "another start or stop of this pair is under way");
+		return;
+	}
+	if (!m)
+		m = vmp_member_new(d, pair);
+	if (!m) {
+		ocf(d, token, VMP_OCF_ERR_GENERIC, "too many pairs on this node");
+		return;
+	}
+	r = vmp_member_configure(m, params, get_text(msg, "rsc"), reason, sizeof(reason));
+	if (r < 0) {
+		if (fresh)
+			vmp_member_forget(m);
+		ocf(d, token, VMP_OCF_ERR_CONFIGURED, reason);
+		return;
+	}
+	vmp_member_start(m, token);
+}
+
+static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	uint64_t now = vmp_now_ns();
+	struct vmp_agree_out out;
+	struct vmp_agree_in in = { 0 };
+	const char *role = get_text(msg, "role");
+
+	if (!m) {
+		ocf(d, token, VMP_OCF_NOT_RUNNING, "");
+		return;
+	}
+	in.interval_ms = get_number(msg, "interval_ms");
+	in.probe = in.interval_ms == 0;
+	in.primary = vmp_member_primary(m);
+	in.frozen = m->frozen;
+	in.told = m->told;
+	in.op_role = !strcmp(role, "Promoted") ? VMP_TOLD_PROMOTED : !strcmp(role, "Unpromoted") ? VMP_TOLD_UNPROMOTED :
+												  VMP_TOLD_UNKNOWN;
+	switch (m->phase) {
+	case VMP_HOST_RUNNING:
+	case VMP_HOST_STARTING:
+	case VMP_HOST_PREPARING:
+	case VMP_HOST_STOPPING:
+		in.vm = VMP_VM_RUNNING;
+		break;
+	case VMP_HOST_IDLE:
+	case VMP_HOST_FAILED:
+		in.vm = VMP_VM_GONE;
+		break;
+	}
+	in.since_ms = m->told_changed_ns ? (now - m->told_changed_ns) / ms_ns : 0;
+	if (in.told == VMP_TOLD_PROMOTED && !in.primary) {
+		struct vmp_pair_view v;
+
+		/* Nobody took over and nobody can: no flip of the scores will come. */
+		in.no_successor = vmp_member_view(m, &v) && v.reg.state.sync_node == 0 && v.primary == d->node;
+	}
+	out = vmp_agree_monitor(&in);
+	m->told = out.told;
+	ocf(d, token, out.rc, out.reason ? out.reason : m->fail_reason);
+}
+
+static void do_promote(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	uint64_t timeout_ms = get_number(msg, "timeout_ms"), now = vmp_now_ns();
+	struct vmp_event ev = { .type = VMP_EV_PROMOTE };
+	struct vmp_pair_view v;
+
+	if (!m || m->phase != VMP_HOST_RUNNING) {
+		ocf(d, token, VMP_OCF_NOT_RUNNING, "the VM of this node does not run");
+		return;
+	}
+	if (vmp_member_view(m, &v) && v.role == VMP_ROLE_HOLDING) {
+		m->told = VMP_TOLD_PROMOTED;
+		vmp_journal_add(d->journal, m->name, v.epoch, "agreed", "Pacemaker promotes %s, which is primary already", d->node_name);
+		vmp_member_changed(m);
+		ocf(d, token, VMP_OCF_OK, "");
+		return;
+	}
+	ev.pair = m->id;
+	ev.deadline_ns = now + (timeout_ms ? timeout_ms * 8 / 10 : 20000) * ms_ns;
+	vmp_exec_op(d, VMP_OP_PROMOTE, token, &ev);
+}
+
+static void do_demote(struct vmp_daemon *d, uint64_t token, const char *pair)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	struct vmp_event ev = { .type = VMP_EV_DEMOTE };
+	struct vmp_pair_view v;
+
+	if (m && vmp_member_view(m, &v) && v.role != VMP_ROLE_NONE && m->told == VMP_TOLD_PROMOTED) {
+		vmp_journal_add(d->journal, m->name, v.epoch, "cause", "Pacemaker demotes %s", d->node_name);
+		ev.pair = m->id;
+		vmp_exec_op(d, VMP_OP_DEMOTE, token, &ev);
+		return;
+	}
+	if (m) {
+		if (m->told == VMP_TOLD_PROMOTED)
+			vmp_journal_add(d->journal, m->name, 0, "agreed", "Pacemaker demotes %s, which is not primary any more",
+					d->node_name);
+		m->told = m->phase == VMP_HOST_IDLE ? VMP_TOLD_STOPPED : VMP_TOLD_UNPROMOTED;
+		vmp_member_changed(m);
+	}
+	ocf(d, token, VMP_OCF_OK, "");
+}
+
+static void do_reload(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	char reason[200];
+	int r;
+
+	if (!m) {
+		ocf(d, token, VMP_OCF_NOT_RUNNING, "no such pair on this node");
+		return;
+	}
+	r = vmp_member_reconfigure(m, json_object_get(msg, "params"), reason, sizeof(reason));
+	if (r == 0)
+		vmp_journal_add(d->journal, m->name, 0, "reloaded", "parameters changed live");
+	ocf(d, token, r == 0 ? VMP_OCF_OK : VMP_OCF_ERR_CONFIGURED, r == 0 ? "" : reason);
+}
+
+static void do_validate(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	static struct vmp_member scratch; /* large; configured and thrown away */
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	char reason[200] = "";
+	int r;
+
+	memset(&scratch, 0, sizeof(scratch));
+	scratch.d = d;
+	scratch.id = m ? 0 : vmp_pair_id(pair);
+	snprintf(scratch.name, sizeof(scratch.name), "%s", pair);
+	if (m) { /* its own addresses are no conflict */
+		struct vmp_pair_params p;
+
+		r = vmp_pair_params_parse(json_object_get(msg, "params"), &p, NULL, NULL);
+	} else {
+		r = vmp_member_configure(&scratch, json_object_get(msg, "params"), "", reason, sizeof(reason));
+		json_decref(scratch.params_json);
+	}
+	ocf(d, token, r == 0 ? VMP_OCF_OK : VMP_OCF_ERR_CONFIGURED, reason);
+}
+
+/* --- operators ------------------------------------------------------------------------------------------------------------------ */
+static json_t *node_status(struct vmp_daemon *d)
+{
+	return json_pack("{s:i s:s s:s s:I s:b}", "id", (int)d->node, "name", d->node_name, "version", PACKAGE_VERSION, "uptime_ms",
+			 (json_int_t)((vmp_now_ns() - d->started_ns) / ms_ns), "witness", 0);
+}
+
+static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
+{
+	const char *pcmk = d->pcmk_state == VMP_PCMK_UP ? "up" : d->pcmk_state == VMP_PCMK_ABSENT ? "absent" : "unknown";
+	bool fast = d->core_up && nv->fast_node_loss;
+
+	return json_pack("{s:b s:s s:s s:s s:i s:i s:i s:s s:s}", "quorate", d->quorate, "corosync", d->corosync_up ? "up" : "down",
+			 "pacemaker", pcmk, "libvirt", d->libvirt_up ? "up" : "down", "voters", nv->n, "majority", nv->m, "heard",
+			 nv->heard, "regime", fast ? "lease" : "release-only", "regime_reason",
+			 fast ? "three or more voters: a lost node's leases run out" :
+				nv->n == 0 ? "no voter set yet: all nodes must have been seen once" :
+					     "fewer than three voters: after a node loss only fencing moves a pair");
+}
+
+static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
+{
+	json_t *a = json_array();
+	uint64_t now = vmp_now_ns();
+
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		uint8_t id = (uint8_t)d->nodes[i].id;
+		struct vmp_net_peer_stats st = { 0 };
+		bool voter = false, heard = id == d->node;
+		uint64_t refused = 0;
+
+		for (unsigned v = 0; v < nv->config.n; v++)
+			if (nv->config.voter[v].node == id) {
+				voter = true;
+				if (nv->heard_ns[v] && now - nv->heard_ns[v] < (uint64_t)d->conf.lease_ms * ms_ns)
+					heard = true;
+			}
+		if (d->net && id != d->node && vmp_net_peer_stats(d->net, id, &st) == 0)
+			for (unsigned c = 0; c < VMP_NET_CAUSE_COUNT; c++)
+				if (c != VMP_SEAL_DATA && c != VMP_SEAL_DUPLICATE && c != VMP_SEAL_HELLO && c != VMP_NET_SEND)
+					refused += st.causes[c];
+		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I}", "id", (int)id, "name", d->nodes[i].name, "voter",
+						   voter, "online", vmp_group_has(d, id), "heard", heard, "rtt_us",
+						   (json_int_t)st.rtt_us, "abstaining", id == d->node && nv->abstaining, "refused",
+						   (json_int_t)refused));
+	}
+	return a;
+}
+
+/* Names of all pairs that any node knows. */
+static json_t *pair_names(struct vmp_daemon *d, const char *only)
+{
+	json_t *names = json_object();
+
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		json_t *pairs = json_object_get(vmp_group_state(d, d->nodes[i].id), "pairs"), *p;
+		const char *name;
+
+		json_object_foreach(pairs, name, p)
+			if (!*only || !strcmp(only, name))
+				json_object_set_new(names, name, json_true());
+	}
+	return names;
+}
+
+static json_t *pair_status(struct vmp_daemon *d, const char *name)
+{
+	struct vmp_member *m = vmp_member_by_name(d, name);
+	uint64_t id = vmp_pair_id(name), now = vmp_now_ns();
+	struct vmp_pair_view v = { 0 };
+	bool have = d->core_up && vmp_core_pair_view(&d->core, id, now, &v) == 0;
+	json_t *members = json_array(), *problems = json_array(), *entries = NULL;
+	unsigned n_members = 0, capacity = 0, primary = 0;
+	const char *rsc = "", *mode = "none", *frozen_reason = "";
+	json_t *lease = json_null();
+	bool frozen = false, entry_open = false;
+	json_int_t epoch = have ? (json_int_t)v.reg.state.epoch : 0;
+
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		unsigned node = d->nodes[i].id;
+		const json_t *p = vmp_group_pair(d, node, name);
+		const char *role = p ? get_text(p, "role") : "";
+
+		if (vmp_group_has(d, node))
+			capacity++;
+		if (!p || !strcmp(role, "stopped"))
+			continue;
+		if (!vmp_group_has(d, node))
+			role = "unknown";
+		n_members++;
+		if (!strcmp(role, "primary")) {
+			primary = node;
+			mode = get_text(p, "mode");
+			entry_open = json_is_true(json_object_get(p, "entry_open"));
+		}
+		if (!entries)
+			entries = json_incref(json_object_get(p, "entries"));
+		if (*get_text(p, "rsc"))
+			rsc = get_text(p, "rsc");
+		if (json_is_true(json_object_get(p, "frozen"))) {
+			frozen = true;
+			frozen_reason = get_text(p, "frozen_reason");
+		}
+		json_array_append_new(members, json_pack("{s:s s:i s:s s:O s:O s:O s:O s:O s:O s:s}", "node", d->nodes[i].name, "id",
+							 (int)node, "role", role, "running", json_object_get(p, "running"), "ready",
+							 json_object_get(p, "ready"), "pid", json_object_get(p, "pid"), "internal",
+							 json_object_get(p, "internal"), "told", json_object_get(p, "told"), "score",
+							 json_object_get(p, "score"), "reason", get_text(p, "reason")));
+		if (*get_text(p, "reason"))
+			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "reason")));
+	}
+	if (m && have && v.role == VMP_ROLE_HOLDING) {
+		primary = d->node;
+		lease = json_integer(v.lease_end_ns > now ? (json_int_t)((v.lease_end_ns - now) / ms_ns) : 0);
+		mode = vmp_mode_name(v.mode);
+		entry_open = v.entry_open && v.lease_end_ns > now;
+	}
+	if (!primary)
+		json_array_append_new(problems, json_sprintf("no primary%s%s", have && v.blocked ? ": " : "",
+							     have && v.blocked ? vmp_reason_text(v.blocked) : ""));
+	if (n_members < 2)
+		json_array_append_new(problems, json_sprintf(capacity < 2 ? "no second member: only %u node of the cluster is there" :
+									    "no second member: Pacemaker has started none on the %u "
+									    "nodes that are there",
+							     capacity));
+	if (frozen)
+		json_array_append_new(problems, json_sprintf("fast failover is frozen: %s", frozen_reason));
+	if (m && m->link_down)
+		json_array_append_new(problems, json_sprintf("the members do not reach each other over the internal net"));
+	return json_pack("{s:s s:s s:I s:o s:i s:o s:b s:s s:o s:b s:s s:I s:o s:o s:o}", "name", name, "rsc", rsc, "epoch", epoch,
+			 "holder", primary ? json_string(vmp_node_name(d, primary)) : json_null(), "holder_id", (int)primary,
+			 "lease_left_ms", lease, "entry_open", entry_open, "mode", mode, "sync",
+			 have && v.sync_node ? json_string(vmp_node_name(d, v.sync_node)) : json_null(), "frozen", frozen,
+			 "frozen_reason", frozen_reason, "held_ms", (json_int_t)0, "entries", entries ? entries : json_array(), "members",
+			 members, "problems", problems);
+}
+
+static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
+{
+	struct vmp_node_view nv = { 0 };
+	json_t *names, *pairs = json_array(), *problems = json_array(), *value;
+	const char *name;
+
+	if (d->core_up)
+		vmp_core_node_view(&d->core, vmp_now_ns(), &nv);
+	names = pair_names(d, pair);
+	if (*pair && json_object_size(names) == 0) {
+		json_decref(names);
+		json_decref(pairs);
+		json_decref(problems);
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_NOT_FOUND, "no such pair", NULL);
+		return;
+	}
+	json_object_foreach(names, name, value)
+		json_array_append_new(pairs, pair_status(d, name));
+	json_decref(names);
+	if (!d->corosync_up)
+		json_array_append_new(problems, json_string("corosync is not running on this node"));
+	else if (!d->quorate)
+		json_array_append_new(problems, json_string("this node's side of the cluster has no quorum"));
+	if (!d->libvirt_up)
+		json_array_append_new(problems, json_string("libvirtd does not answer; running VMs are watched by their processes"));
+	if (d->core_up && nv.abstaining)
+		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
+							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));
+	if (d->core_up && !nv.fast_node_loss)
+		json_array_append_new(problems, json_string("fewer than three voters: no fast failover after the loss of a node"));
+	vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "",
+		      json_pack("{s:o s:o s:o s:o s:o}", "node", node_status(d), "cluster", cluster_status(d, &nv), "nodes",
+				nodes_status(d, &nv), "pairs", pairs, "problems", problems));
+}
+
+static json_t *public_event(const json_t *e)
+{
+	return json_pack("{s:I s:O s:O s:O s:O s:O}", "ts", json_integer_value(json_object_get(e, "t_ns")) / 1000000, "node",
+			 json_object_get(e, "node"), "pair", json_object_get(e, "pair"), "what", json_object_get(e, "what"), "text",
+			 json_object_get(e, "text"), "epoch", json_object_get(e, "epoch"));
+}
+
+static void do_events(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	uint64_t limit = get_number(msg, "limit");
+	json_t *list = vmp_journal_list(d->journal, *pair ? pair : NULL, limit && limit < 1000 ? (unsigned)limit : 100);
+	json_t *out = json_array(), *e;
+	size_t i;
+
+	json_array_foreach(list, i, e)
+		json_array_append_new(out, public_event(e));
+	json_decref(list);
+	out = json_pack("{s:o}", "events", out);
+	if (json_is_true(json_object_get(msg, "follow")))
+		vmp_ctl_subscribe(d->ctl, token, *pair ? pair : NULL, out);
+	else
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "", out);
+}
+
+static void do_op(struct vmp_daemon *d, uint64_t token, const char *pair, enum vmp_op_kind kind, struct vmp_event *ev)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	json_t *names;
+
+	if (m && m->phase != VMP_HOST_IDLE) {
+		ev->pair = m->id;
+		vmp_exec_op(d, kind, token, ev);
+		return;
+	}
+	names = pair_names(d, pair);
+	if (json_object_size(names)) {
+		char reason[160];
+
+		snprintf(reason, sizeof(reason), "no member of %s runs on %s: ask on a node where one does (vmpair status)", pair,
+			 d->node_name);
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, reason, NULL);
+	} else {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_NOT_FOUND, "no such pair", NULL);
+	}
+	json_decref(names);
+}
+
+/* From any node: the daemon that holds the pair does it. */
+void vmp_request_switchover(struct vmp_daemon *d, uint64_t token, const char *pair)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	struct vmp_event ev = { .type = VMP_EV_SWITCHOVER };
+
+	if (m && vmp_member_primary(m)) {
+		vmp_journal_add(d->journal, m->name, 0, "cause", "switchover asked for on %s", d->node_name);
+		do_op(d, token, pair, VMP_OP_SWITCHOVER, &ev);
+		return;
+	}
+	vmp_group_forward(d, token, "switchover", pair);
+}
+
+/* --- dispatch ------------------------------------------------------------------------------------------------------------------------ */
+void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason)
+{
+	struct vmp_member *m = vmp_member_by_id(d, op->pair);
+	const char *text = rc ? vmp_reason_text(reason) : "";
+	json_int_t took_ms = (json_int_t)((vmp_now_ns() - op->begun_ns) / ms_ns);
+	struct vmp_pair_view v = { 0 };
+
+	if (m)
+		vmp_member_view(m, &v);
+	switch (op->kind) {
+	case VMP_OP_PROMOTE:
+		if (m && rc == 0) {
+			m->told = VMP_TOLD_PROMOTED;
+			vmp_journal_add(d->journal, m->name, v.epoch, "agreed", "Pacemaker promoted %s", d->node_name);
+			vmp_member_changed(m);
+		}
+		ocf(d, op->token, rc == 0 ? VMP_OCF_OK : VMP_OCF_ERR_GENERIC, text);
+		break;
+	case VMP_OP_DEMOTE:
+		/* A demote that fails makes Pacemaker stop the VM: what counts is that the entry is closed here. */
+		if (m) {
+			m->told = VMP_TOLD_UNPROMOTED;
+			vmp_member_changed(m);
+		}
+		ocf(d, op->token, v.role == VMP_ROLE_HOLDING ? VMP_OCF_ERR_GENERIC : VMP_OCF_OK, text);
+		break;
+	case VMP_OP_STOP:
+		if (m && m->phase == VMP_HOST_STOPPING) {
+			if (rc)
+				vmp_gate_close(d->gate, m->id, 0);
+			vmp_member_stop_now(m);
+		}
+		break;
+	case VMP_OP_SWITCHOVER:
+		if (rc)
+			vmp_group_answer(d, op->token, VMP_CTL_FAILED, text, NULL);
+		else
+			vmp_group_answer(d, op->token, VMP_CTL_OK, "", json_pack("{s:s s:s s:I s:I}", "from", d->node_name, "to",
+						      vmp_node_name(d, v.sync_node), "epoch", (json_int_t)v.epoch, "took_ms", took_ms));
+		break;
+	case VMP_OP_FORCE:
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text,
+			      json_pack("{s:I}", "epoch", (json_int_t)v.epoch));
+		break;
+	case VMP_OP_HOLD:
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text,
+			      json_pack("{s:I}", "until_ms",
+					v.lease_end_ns > vmp_now_ns() ? (json_int_t)((v.lease_end_ns - vmp_now_ns()) / ms_ns) : (json_int_t)0));
+		break;
+	case VMP_OP_UNHOLD:
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text, NULL);
+		break;
+	case VMP_OP_EXIT_HOLD:
+		if (d->exit_holds && --d->exit_holds == 0)
+			vmp_loop_stop(d->loop);
+		break;
+	}
+}
+
+void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg)
+{
+	struct vmp_daemon *d = data;
+	const char *pair = get_text(msg, "pair");
+	bool needs_pair = strcmp(cmd, "status") && strcmp(cmd, "events") && strcmp(cmd, "version") && strcmp(cmd, "key-rotate") &&
+			  strcmp(cmd, "hold") && strcmp(cmd, "unhold");
+
+	if (*pair && !vmp_pair_name_valid(pair)) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "not a pair name (letters, digits, _ . -, at most 63)", NULL);
+		return;
+	}
+	if (needs_pair && !*pair) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "which pair?", NULL);
+		return;
+	}
+	if (!strcmp(cmd, "start")) {
+		do_start(d, token, pair, msg);
+	} else if (!strcmp(cmd, "stop")) {
+		struct vmp_member *m = vmp_member_by_name(d, pair);
+
+		if (m)
+			vmp_member_stop(m, token);
+		else
+			ocf(d, token, VMP_OCF_OK, "");
+	} else if (!strcmp(cmd, "monitor")) {
+		do_monitor(d, token, pair, msg);
+	} else if (!strcmp(cmd, "promote")) {
+		do_promote(d, token, pair, msg);
+	} else if (!strcmp(cmd, "demote")) {
+		do_demote(d, token, pair);
+	} else if (!strcmp(cmd, "reload")) {
+		do_reload(d, token, pair, msg);
+	} else if (!strcmp(cmd, "validate")) {
+		do_validate(d, token, pair, msg);
+	} else if (!strcmp(cmd, "status")) {
+		do_status(d, token, pair);
+	} else if (!strcmp(cmd, "events")) {
+		do_events(d, token, pair, msg);
+	} else if (!strcmp(cmd, "why")) {
+		vmp_group_why(d, token, pair);
+	} else if (!strcmp(cmd, "switchover")) {
+		vmp_request_switchover(d, token, pair);
+	} else if (!strcmp(cmd, "force-primary")) {
+		struct vmp_event ev = { .type = VMP_EV_FORCE, .deadline_ns = vmp_now_ns() + 20000 * ms_ns };
+
+		if (!json_is_true(json_object_get(msg, "yes"))) {
+			vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "not confirmed", NULL);
+			return;
+		}
+		vmp_log(LOG_WARNING, "%s: force-primary asked for on %s by an operator", pair, d->node_name);
+		vmp_journal_add(d->journal, pair, 0, "cause", "force-primary asked for on %s by an operator", d->node_name);
+		do_op(d, token, pair, VMP_OP_FORCE, &ev);
+	} else if (!strcmp(cmd, "hold")) {
+		struct vmp_event ev = { .type = VMP_EV_HOLD, .ms = (uint32_t)get_number(msg, "ms") };
+
+		if (!ev.ms || ev.ms > d->conf.hold_max_ms) {
+			char reason[96];
+
+			snprintf(reason, sizeof(reason), "ms must be 1 to %u (hold_max_ms)", d->conf.hold_max_ms);
+			vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, reason, NULL);
+			return;
+		}
+		if (*pair)
+			do_op(d, token, pair, VMP_OP_HOLD, &ev);
+		else
+			vmp_exec_op(d, VMP_OP_HOLD, token, &ev);
+	} else if (!strcmp(cmd, "unhold")) {
+		struct vmp_event ev = { .type = VMP_EV_UNHOLD };
+
+		if (*pair)
+			do_op(d, token, pair, VMP_OP_UNHOLD, &ev);
+		else
+			vmp_exec_op(d, VMP_OP_UNHOLD, token, &ev);
+	} else if (!strcmp(cmd, "key-rotate")) {
+		vmp_group_key_rotate(d, token);
+	} else if (!strcmp(cmd, "version")) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "", json_pack("{s:s s:s}", "version", PACKAGE_VERSION, "node", d->node_name));
+	} else {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "unknown command", NULL);
+	}
+}
+
+void vmp_request_cancelled(void *data, uint64_t token, int rc)
+{
+	struct vmp_daemon *d = data;
+
+	(void)rc;
+	/* What was asked for goes on (Pacemaker asks again); only the answer is not wanted any more. */
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		if (d->members[i].start_token == token)
+			d->members[i].start_token = 0;
+		if (d->members[i].stop_token == token)
+			d->members[i].stop_token = 0;
+	}
+	for (unsigned i = 0; i < VMP_MAX_OPS; i++)
+		if (d->ops[i].id && d->ops[i].token == token)
+			d->ops[i].token = 0;
+}

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Start, loop and stop of the daemon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "daemon/daemon.h"
+#include "internal/cleanup.h"
+
+static const uint64_t ms_ns = 1000000u;
+enum { SLOW_MS = 100, REALTIME_PRIORITY = 50, EXIT_WAIT_MS = 500 };
+
+static void on_cluster_fd(int fd, short revents, void *data)
+{
+	(void)fd, (void)revents;
+	vmp_group_cluster_event(data);
+}
+
+static void on_virt_fd(int fd, short revents, void *data)
+{
+	(void)fd, (void)revents;
+	vmp_member_virt_events(data);
+}
+
+static void on_gate_fd(int fd, short revents, void *data)
+{
+	struct vmp_daemon *d = data;
+
+	(void)fd, (void)revents;
+	vmp_gate_dispatch(d->gate);
+}
+
+static void on_slow(void *data)
+{
+	struct vmp_daemon *d = data;
+
+	vmp_member_slow(d);
+	sd_notify(0, "WATCHDOG=1");
+	vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns() + SLOW_MS * ms_ns, on_slow, d);
+}
+
+static void after_each(void *data)
+{
+	vmp_exec_rearm(data);
+}
+
+static void on_journal_event(const struct vmp_journal_event *ev, void *data)
+{
+	struct vmp_daemon *d = data;
+	json_t *o;
+
+	if (!d->ctl)
+		return;
+	o = json_pack("{s:I s:s s:s s:s s:s s:I}", "ts", (json_int_t)(ev->t_ns / ms_ns), "node", ev->node, "pair", ev->pair, "what",
+		      ev->what, "text", ev->text, "epoch", (json_int_t)ev->epoch);
+	vmp_ctl_publish(d->ctl, ev->pair[0] ? ev->pair : NULL, o);
+	json_decref(o);
+}
+
+/* --- Pacemaker -------------------------------------------------------------------------------------------------------- */
+static void on_pcmk_state(void *data, enum vmp_pcmk_state state, const char *reason)
+{
+	struct vmp_daemon *d = data;
+
+	d->pcmk_state = state;
+	vmp_log(state == VMP_PCMK_UP ? LOG_NOTICE : LOG_WARNING, "pacemaker %s%s%s", state == VMP_PCMK_UP ? "is there" :
+		"does not answer", reason && *reason ? ": " : "", reason ? reason : "");
+}
+
+static void on_score_done(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms)
+{
+	struct vmp_daemon *d = data;
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+
+	if (rc == 0)
+		vmp_journal_add(d->journal, pair, 0, "score", set ? "promotion score of %s is %u, written in %u ms" :
+				"promotion score of %s removed (%u), in %u ms", node && *node ? node : d->node_name, score, took_ms);
+	if (m && rc == 0)
+		m->score_written = true;
+}
+
+static void on_cib(void *data, const struct vmp_cib *cib)
+{
+	vmp_member_cib(data, cib);
+}
+
+static void on_cib_error(void *data, const char *reason)
+{
+	(void)data;
+	vmp_log(LOG_WARNING, "CIB: %s", reason);
+}
+
+/* --- start ---------------------------------------------------------------------------------------------------------------- */
+static int make_dir(const char *path)
+{
+	char buf[VMP_CONF_STR];
+	size_t n = (size_t)snprintf(buf, sizeof(buf), "%s", path);
+
+	for (size_t i = 1; i <= n; i++) {
+		if (buf[i] != '/' && buf[i] != '\0')
+			continue;
+		char c = buf[i];
+		buf[i] = '\0';
+		if (mkdir(buf, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		buf[i] = c;
+	}
+	return 0;
+}
+
+static void realtime(const struct vmp_daemon *d)
+{
+	struct sched_param sp = { .sched_priority = REALTIME_PRIORITY };
+
+	if (!d->conf.realtime)
+		return;
+	/* Without MCL_ONFAULT the untouched stacks of all threads would count as resident. */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
+		vmp_log(LOG_WARNING, "memory cannot be locked (%s): under memory pressure failovers may be late", strerror(errno));
+	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &sp) < 0)
+		vmp_log(LOG_WARNING, "no real-time priority (%s): under load leases may lapse", strerror(errno));
+}
+
+void vmp_run_identified(struct vmp_daemon *d)
+{
+	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
+	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
+				      .cib = on_cib, .cib_error = on_cib_error };
+	char reason[200] = "";
+	bool first = !d->core_up;
+	int r;
+
+	if (!d->journal) {
+		r = vmp_journal_new(&d->journal, d->conf.log_dir, d->node_name, reason, sizeof(reason));
+		if (r < 0) {
+			vmp_log(LOG_ERR, "journal: %s", strerror(-r));
+			vmp_loop_stop(d->loop);
+			return;
+		}
+		if (*reason)
+			vmp_log(LOG_WARNING, "%s", reason);
+		vmp_journal_set_listener(d->journal, on_journal_event, d);
+		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
+		vmp_member_adopt_all(d);
+	}
+	r = vmp_exec_start(d);
+	if (r < 0) {
+		vmp_log(LOG_ERR, "cannot take part in the cluster: %s", strerror(-r));
+		vmp_loop_stop(d->loop);
+		return;
+	}
+	if (first) {
+		r = vmp_pcmk_new(&d->pcmk, &pp, reason, sizeof(reason));
+		if (r < 0)
+			vmp_log(LOG_ERR, "pacemaker: %s", reason);
+		vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns(), on_slow, d);
+	}
+	if (!d->ready_told) {
+		d->ready_told = true;
+		sd_notify(0, "READY=1");
+	}
+}
+
+static void on_exit_timer(void *data)
+{
+	struct vmp_daemon *d = data;
+
+	vmp_log(LOG_WARNING, "not all holds were confirmed: entries may close when their leases end");
+	vmp_loop_stop(d->loop);
+}
+
+/* Planned end: hold what we hold (H8), so that a restart has time, then go. VMs and gates stay as they are. */
+static void begin_exit(struct vmp_daemon *d)
+{
+	if (d->exiting) {
+		vmp_loop_stop(d->loop);
+		return;
+	}
+	d->exiting = true;
+	sd_notify(0, "STOPPING=1");
+	vmp_log(LOG_NOTICE, "ending; VMs go on");
+	for (unsigned i = 0; d->core_up && i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used && vmp_member_primary(&d->members[i]))
+			d->exit_holds++;
+	if (!d->exit_holds) {
+		vmp_loop_stop(d->loop);
+		return;
+	}
+	vmp_loop_timer(d->loop, &d->exit_timer, vmp_now_ns() + EXIT_WAIT_MS * ms_ns, on_exit_timer, d);
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used && vmp_member_primary(&d->members[i])) {
+			struct vmp_event ev = { .type = VMP_EV_HOLD, .pair = d->members[i].id, .ms = d->conf.hold_max_ms };
+
+			vmp_exec_op(d, VMP_OP_EXIT_HOLD, 0, &ev);
+		}
+}
+
+static void reload(struct vmp_daemon *d)
+{
+	struct vmp_conf fresh;
+	struct vmp_keys keys;
+	struct vmp_diag diag;
+	char names[256];
+
+	vmp_diag_init(&diag);
+	if (vmp_conf_load(d->conf_path, &fresh, &diag) < 0 || vmp_keys_load(fresh.key_file, &keys, &diag) < 0) {
+		vmp_log(LOG_ERR, "reload refused, everything stays as it was: %s", diag.text);
+		return;
+	}
+	if (vmp_conf_reload(&d->conf, &fresh, names, sizeof(names)))
+		vmp_log(LOG_WARNING, "these settings need a restart: %s", names);
+	vmp_log_set_level((int)d->conf.log_level);
+	vmp_keys_wipe(&d->keys);
+	d->keys = keys;
+	vmp_keys_wipe(&keys);
+	if (d->net)
+		vmp_net_set_keys(d->net, &d->keys);
+	vmp_log(LOG_NOTICE, "configuration and keys read again");
+}
+
+static void on_signal(int signo, void *data)
+{
+	struct vmp_daemon *d = data;
+
+	if (signo == SIGTERM || signo == SIGINT)
+		begin_exit(d);
+	else if (signo == SIGHUP)
+		reload(d);
+}
+
+static int setup(struct vmp_daemon *d, char *reason, size_t size)
+{
+	struct vmp_gate_conf gc = { .event = vmp_exec_gate_event, .user = d };
+	struct vmp_virt_opts vo = { .uri = d->conf.libvirt_uri };
+	const char *const dirs[] = { d->conf.runtime_dir, d->conf.state_dir, d->conf.log_dir };
+	static char socket_path[VMP_CONF_STR + 16];
+	char path[VMP_CONF_STR + 16];
+	struct vmp_loop_ops ops;
+	struct vmp_ctl_params cp = { .path = socket_path, .allow_uid = 0, .data = d, .request = vmp_request_handle,
+				     .cancelled = vmp_request_cancelled };
+	int r;
+
+	vmp_domxml_init();
+	for (unsigned i = 0; i < ARRAY_SIZE(dirs); i++) {
+		r = make_dir(dirs[i]);
+		if (r < 0) {
+			snprintf(reason, size, "%s cannot be made: %s", dirs[i], strerror(-r));
+			return r;
+		}
+	}
+	snprintf(path, sizeof(path), "%s/binding.log", d->conf.log_dir);
+	if (d->conf.binding_log) {
+		d->binding_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		if (d->binding_fd < 0)
+			vmp_log(LOG_WARNING, "%s: %s", path, strerror(errno));
+	}
+	r = vmp_loop_new(&d->loop);
+	if (r < 0)
+		return r;
+	vmp_loop_set_after(d->loop, after_each, d);
+	/* These have threads that must not be real-time ones, so they come before realtime(). */
+	r = vmp_virt_new(&d->virt, &vo, reason, size);
+	if (r < 0)
+		return r;
+	r = vmp_group_new(d);
+	if (r < 0)
+		return r;
+	realtime(d);
+	r = vmp_gate_new(&d->gate, &gc, reason, size);
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
+		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
+	ops = vmp_loop_ops(d->loop);
+	cp.ops = &ops;
+	snprintf(socket_path, sizeof(socket_path), "%s/vmpaird.sock", d->conf.runtime_dir);
+	r = vmp_ctl_new(&d->ctl, &cp, reason, size);
+	if (r < 0)
+		return r;
+	r = vmp_cluster_new(&d->cluster);
+	if (r < 0)
+		return r;
+	r = vmp_loop_add_fd(d->loop, VMP_PRIO_MED, vmp_cluster_fd(d->cluster), POLLIN, on_cluster_fd, d);
+	if (r == 0)
+		r = vmp_loop_add_fd(d->loop, VMP_PRIO_HIGH, vmp_virt_fd(d->virt), POLLIN, on_virt_fd, d);
+	if (r == 0)
+		r = vmp_loop_add_fd(d->loop, VMP_PRIO_HIGH, vmp_gate_fd(d->gate), POLLIN, on_gate_fd, d);
+	if (r == 0)
+		r = vmp_loop_set_signals(d->loop, on_signal, d);
+	return r;
+}
+
+int vmp_run(const struct vmp_run_opts *opts)
+{
+	struct vmp_daemon *d = calloc(1, sizeof(*d));
+	char reason[512] = "";
+	struct vmp_diag diag;
+	int r, status = 1;
+
+	if (!d)
+		return 1;
+	vmp_diag_init(&diag);
+	snprintf(d->conf_path, sizeof(d->conf_path), "%s", opts->conf_path);
+	r = vmp_conf_load(d->conf_path, &d->conf, &diag);
+	if (r == 0)
+		r = vmp_keys_load(d->conf.key_file, &d->keys, &diag);
+	if (r < 0) {
+		fputs(diag.text, stderr);
+		free(d);
+		return 1;
+	}
+	d->queue = calloc(VMP_EVENT_QUEUE, sizeof(*d->queue));
+	if (!d->queue)
+		return 1;
+	d->binding_fd = -1;
+	d->started_ns = vmp_now_ns();
+	vmp_loop_block_signals();
+	r = vmp_log_open(STDERR_FILENO, !opts->foreground && getenv("JOURNAL_STREAM") ? VMP_LOG_JOURNAL : VMP_LOG_PLAIN,
+			 (int)d->conf.log_level);
+	if (r == 0)
+		r = setup(d, reason, sizeof(reason));
+	if (r == 0) {
+		vmp_log(LOG_NOTICE, "vmpaird " PACKAGE_VERSION " waits for corosync");
+		vmp_loop_run(d->loop);
+		status = d->exiting ? 0 : 1;
+	} else {
+		vmp_log(LOG_ERR, "cannot start: %s", reason[0] ? reason : strerror(-r));
+	}
+	d->ctl = vmp_ctl_free(d->ctl);
+	vmp_pcmk_free(d->pcmk);
+	vmp_net_free(d->net);
+	vmp_store_free(d->store);
+	vmp_gate_free(d->gate);
+	vmp_virt_free(d->virt);
+	vmp_cluster_free(d->cluster);
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used)
+			vmp_member_forget(&d->members[i]);
+	vmp_group_free(d);
+	vmp_journal_free(d->journal);
+	vmp_loop_free(d->loop);
+	if (d->binding_fd >= 0)
+		close(d->binding_fd);
+	vmp_keys_wipe(&d->keys);
+	free(d->queue);
+	free(d);
+	vmp_log_close();
+	return status;
+}
