@@ -91,6 +91,7 @@ on_net() { # on_net NODE COMMAND...: in the node's network namespace only; works
 }
 lab_node_id() { echo "${1#n}"; }
 lab_all() { seq -f 'n%g' "$LAB_NODES"; }
+pings() { on_net "$1" ping -c 1 -W 1 -q "$2" > /dev/null; } # pings NODE ADDRESS
 daemon() { # daemon start|stop|kill|freeze|thaw|running NODE NAME
 	case "$1" in
 	start | stop | running) on "$2" "$LAB_SRC/node.sh" "$1" "$3" ;;
@@ -120,6 +121,69 @@ drop_from_to() { in_switch nft add element bridge lab oneway "{ \"$1$3\" . \"$2$
 pass_from_to() { in_switch nft delete element bridge lab oneway "{ \"$1$3\" . \"$2$3\" }"; } # cl: the client (plane u)
 link_down() { in_switch ip link set "$1${2:-u}" down; }                      # link_down NODE [PLANE]: carrier lost
 link_up() { in_switch ip link set "$1${2:-u}" up; }
+
+# --- the client ---------------------------------------------------------------------------------------------------------
+
+# probe_start ADDRESS [OPTION...]: one client at a time; its lines go to $LAB_DIR/probe.out. It ends with the test.
+probe_start() {
+	local address=$1
+	shift
+	rm -f "$LAB_DIR"/probe.{in,out,json}
+	mkfifo "$LAB_DIR/probe.in"
+	exec {PROBE_FD}<> "$LAB_DIR/probe.in"
+	nsenter --net="$(lab_ns cl)" -- "$LAB_BUILD/tests/lab/probe" -o "$LAB_DIR/probe.json" "$@" "$address" \
+		< "$LAB_DIR/probe.in" > "$LAB_DIR/probe.out" {PROBE_FD}>&- &
+	PROBE_PID=$!
+	exec {PROBE_FD}>&-
+	# opened for writing only, once there is a reader: the client sees the end of input when the test dies
+	exec {PROBE_FD}> "$LAB_DIR/probe.in"
+	wait_for 20 grep -q '^first' "$LAB_DIR/probe.out"
+}
+probe_mark() { # probe_mark NAME: what follows counts for this segment
+	local before
+	before=$(grep -c '^mark' "$LAB_DIR/probe.out") || true
+	echo "mark $1" >&"$PROBE_FD"
+	wait_for 5 eval "[ \"\$(grep -c '^mark' '$LAB_DIR/probe.out')\" -gt $before ]"
+}
+probe_since_mark() { awk '/^mark/ {out = ""; next} {out = out $0 "\n"} END {printf "%s", out}' "$LAB_DIR/probe.out"; }
+probe_saw() { probe_since_mark | grep -q "^$1"; } # probe_saw PATTERN: a line since the last mark, e.g. 'change .* p1-2$'
+probe_stop() {                                    # summary: $LAB_DIR/probe.json
+	echo quit >&"$PROBE_FD"
+	wait "$PROBE_PID"
+	exec {PROBE_FD}>&-
+}
+probe_value() { # probe_value SEGMENT KEY: a number of the summary; "all" for the totals
+	if [ "$1" = all ]; then
+		jq -e ".$2" "$LAB_DIR/probe.json"
+	else
+		jq -e --arg s "$1" ".segments[] | select(.name == \$s).$2" "$LAB_DIR/probe.json"
+	fi
+}
+probe_answers() { # somebody answers at the address: probe_answers ADDRESS [MEMBER]
+	local got
+	got=$(in_client curl -s -g --max-time 0.5 "http://$1/") && [[ $got == "member ${2-}"* ]]
+}
+
+# --- virtual machines without vmpaird -----------------------------------------------------------------------------------
+
+vm_xml() { # vm_xml NAME ENTRY_MAC HOSTNAME ENTRY_CIDRS INTERNAL_CIDR: a domain that brings its identity along
+	lab_domain_xml "$1" "$2" | awk -v pair="$1" -v host="$3" -v entry="$4" -v internal="$5" -v mac="$2" '
+		{print}
+		/<name>/ {
+			print "  <sysinfo type=\047fwcfg\047>"
+			entries["pair"] = pair; entries["hostname"] = host; entries["entry"] = entry
+			entries["internal-address"] = internal; entries["entry-mac"] = mac
+			for (e in entries)
+				printf "    <entry name=\047opt/org.vmpair/%s\047>%s</entry>\n", e, entries[e]
+			print "  </sysinfo>"
+		}'
+}
+vm_start() { # vm_start NODE NAME ...: as vm_xml
+	vm_xml "${@:2}" > "$LAB_DIR/$1/etc/libvirt/$2.xml"
+	on "$1" virsh -q create "/etc/libvirt/$2.xml"
+}
+vm_pid() { on "$1" cat "/run/libvirt/qemu/$2.pid"; } # vm_pid NODE NAME: as the node counts
+vm_running() { [ "$(on "$1" virsh -q domstate "$2" 2> /dev/null)" = running ]; }
 
 # --- making and unmaking ----------------------------------------------------------------------------------------------
 
@@ -388,7 +452,17 @@ lab_healthy() { # a DC with quorum that sees every node online
 		/<node name=/ && /online="true"/ && /pending="false"/ {online++}
 		END {exit !(dc && online >= want)}'
 }
-lab_dc() { on "${1:-n1}" crmadmin -q -D 2>&1 | awk '/Designated/ {print $NF} !/ / {print}' | tail -n 1; }
+quorate() { # quorate NODE
+	local out
+	out=$(on "$1" corosync-quorumtool -s 2> /dev/null) || true
+	[[ $out =~ Quorate:\ +Yes ]]
+}
+sees_node() { # sees_node NODE OTHER: Pacemaker on NODE has OTHER online
+	on "$1" crm_mon -1 --output-as=xml | grep -q "<node name=\"$2\".* online=\"true\""
+}
+lab_dc() { # lab_dc NODE: name of the DC as NODE sees it
+	on "$1" crmadmin -q -D 2>&1 | awk '/Designated/ {print $NF} !/ / {print}' | tail -n 1
+}
 
 lab_kill_node() { # everything of the node ends at once, its network too
 	local pid
@@ -445,6 +519,14 @@ lab_leftovers() { # prints what a lab left behind; nothing when it left nothing
 			echo "process ${pid#/proc/}: $(tr '\0' ' ' < "$pid/cmdline" 2> /dev/null)"
 		fi
 	done
+}
+
+lab_check_bindings() { # no two nodes had an entry open at once; prints what the check says
+	local n list=()
+	for n in $(lab_all); do
+		[ ! -f "$LAB_DIR/$n/var/log/vmpair/binding.log" ] || list+=("$n=$LAB_DIR/$n/var/log/vmpair/binding.log")
+	done
+	[ ${#list[@]} -eq 0 ] || "$LAB_BUILD/tests/lab/bindcheck" -e "${list[@]}"
 }
 
 lab_logs() { # lab_logs DIR: copies every node's logs there

@@ -10,6 +10,8 @@ EXTRA_DIST += \
 	%D%/lab.sh \
 	%D%/lib.sh \
 	%D%/node.sh \
+	%D%/run-tests.sh \
+	%D%/t/lab.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

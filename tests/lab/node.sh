@@ -80,7 +80,14 @@ pids() {
 launch() { # launch NAME COMMAND...: detached, output to the node's log directory
 	local name=$1
 	shift
-	setsid "$@" > "/var/log/$name.out" 2>&1 < /dev/null &
+	(
+		# what the caller has open (locks, pipes of a test) must not live as long as the daemon
+		for fd in /proc/self/fd/*; do
+			fd=${fd##*/}
+			[ "$fd" -le 2 ] || eval "exec $fd>&-"
+		done
+		exec setsid "$@" >> "/var/log/$name.out" 2>&1 < /dev/null
+	) &
 	echo $! > "/run/lab/$name.pid"
 }
 

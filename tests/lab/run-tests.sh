@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# run-tests.sh [TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
+#   # nodes: N        size of its lab (3)          # vmpaird: no    vmpaird is not started
+#   # timeout: S      the test may take (300)
+# After each test no two entries may have been open at once, and nothing of the lab may be left.
+set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+head_value() { sed -n "s/^# $2: *//p" "$1" | head -n 1; }
+
+down() { # errors of the teardown are findings, not reasons to stop
+	lab_down > "$logs/down.log" 2>&1
+}
+trap 'lab_down > /dev/null 2>&1' EXIT
+trap 'exit 130' INT TERM
+
+run_one() { # prints what went wrong; status of the test
+	local rc
+	export LAB_ID LAB_BUILD
+	LAB_NODES=$(head_value "$1" nodes) LAB_VMPAIRD=$(head_value "$1" vmpaird)
+	[ -n "$LAB_NODES" ] || unset LAB_NODES
+	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
+	if ! (set -e; lab_up) > "$logs/up.log" 2>&1; then
+		echo 'the lab did not come up'
+		tail -n 5 "$logs/up.log"
+		lab_load 2> /dev/null && lab_logs "$logs" 2> /dev/null
+		return 1
+	fi
+	lab_load
+	timeout -k 10 "$limit" "$1" > "$logs/test.log" 2>&1
+	rc=$?
+	[ $rc -ne 124 ] || echo "it did not end within $limit s"
+	if ! lab_check_bindings > "$logs/bindings.log" 2>&1; then
+		echo 'binding logs:'
+		head -n 5 "$logs/bindings.log"
+		[ $rc -eq 0 ] && rc=1
+	fi
+	if [ $rc -ne 0 ] && [ $rc -ne 77 ]; then
+		tail -n 15 "$logs/test.log"
+		lab_logs "$logs" 2> /dev/null
+	fi
+	return $rc
+}
+
+[ $# -gt 0 ] || set -- "$LAB_SRC"/t/*.sh
+echo "1..$#"
+n=0 failed=0
+for t; do
+	n=$((n + 1))
+	[ -e "$t" ] || t=$LAB_SRC/t/${t%.sh}.sh
+	name=$(basename "$t" .sh)
+	limit=$(head_value "$t" timeout)
+	limit=${limit:-300}
+	logs=$LAB_BUILD/lab-logs/$name
+	rm -rf "$logs"
+	mkdir -p "$logs"
+	uptime_ms; t0=$REPLY
+	said=$(run_one "$t")
+	rc=$?
+	down
+	left=$(lab_leftovers 2> /dev/null)
+	if [ -n "$left" ]; then
+		said+=$'\nleft behind:\n'$left
+		rc=1
+	fi
+	uptime_ms
+	took="$(((REPLY - t0) / 1000)).$(((REPLY - t0) % 1000 / 100)) s"
+	case $rc in
+	0) echo "ok $n - lab/$name ($took)" ;;
+	77) echo "ok $n - lab/$name # SKIP $(tail -n 1 "$logs/test.log")" ;;
+	*)
+		echo "not ok $n - lab/$name ($took; logs: $logs)"
+		printf '# %s\n' "${said//$'\n'/$'\n# '}"
+		failed=1
+		;;
+	esac
+done
+exit $failed
