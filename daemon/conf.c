@@ -12,6 +12,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "daemon/core/core.h"
 #include "internal/cleanup.h"
 
 #define FILE_MAX (256 * 1024)
@@ -265,12 +266,10 @@ static void option_text(const struct option *o, const struct vmp_conf *c, char *
 }
 
 /* --- cross-checks ------------------------------------------------------------------------------------------------------ */
-/* H in ms, rounded down (protocol section 1); 0 when not positive. */
+/* H in ms, rounded down; 0 when not positive. */
 static uint32_t holder_ms(uint32_t lease_ms, uint32_t permille, uint32_t delay_ms)
 {
-	uint64_t us = (uint64_t)lease_ms * 1000 * (1000 - permille) / (1000 + permille);
-
-	return us <= (uint64_t)delay_ms * 1000 ? 0 : (uint32_t)((us - (uint64_t)delay_ms * 1000) / 1000);
+	return (uint32_t)(vmp_holder_lease_ns(lease_ms, permille, delay_ms) / 1000000);
 }
 
 /* `line` is named in the complaints. */

@@ -10,9 +10,9 @@ libvmpaird_la_SOURCES =
 # --- network: wire codec, datagram protection, keys, UDP ---
 libvmpaird_la_SOURCES += \
 	%D%/keys.c %D%/keys.h \
-	%D%/net.h \
+	%D%/net.c %D%/net.h \
 	%D%/seal.c %D%/seal.h \
-	%D%/wire.h
+	%D%/wire.c %D%/wire.h
 
 
 # --- configuration and persistence ---

@@ -10,7 +10,8 @@
  * A message to a peer without a session is replaced by a hello and lost: the protocol repeats what matters. The `session`
  * callback tells when a peer (or a new start of it) can be reached, so the owner may send its heartbeat at once.
  *
- * Callbacks come from dispatch and send, on the caller's thread, and may call vmp_net_send(); they must not free the net.
+ * Callbacks come from dispatch and send, on the caller's thread. `message` and `session` may call any function but dispatch and
+ * free; `report` none.
  * Library code: no logging; refusals go to the `report` callback, at most once a minute per peer and cause with the count since.
  */
 #ifndef VMP_NET_H
@@ -27,7 +28,7 @@
 
 #define VMP_NET_LINKS 2
 #define VMP_NET_PEERS 32
-#define VMP_NET_DRAIN_MAX 16384
+#define VMP_NET_DRAIN_MAX 4096	/* more than the receive buffers hold */
 #define VMP_NET_REPORT_NS (60ULL * 1000000000ULL)
 
 /* Further causes of reports, after those of the seal. */

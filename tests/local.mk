@@ -22,10 +22,22 @@ tests_unit_test_keys_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_keys_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test_seal
 TESTS += tests/unit/test_seal
-tests_unit_test_seal_SOURCES = tests/unit/test_seal.c tests/unit/testdir.h
+tests_unit_test_seal_SOURCES = tests/unit/test_seal.c
 tests_unit_test_seal_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_seal_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_seal_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_wire
+TESTS += tests/unit/test_wire
+tests_unit_test_wire_SOURCES = tests/unit/test_wire.c tests/unit/msggen.h
+tests_unit_test_wire_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_wire_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_wire_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_net
+TESTS += tests/unit/test_net
+tests_unit_test_net_SOURCES = tests/unit/test_net.c tests/unit/msggen.h
+tests_unit_test_net_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_net_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_net_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
 
 
