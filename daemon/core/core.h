@@ -190,6 +190,7 @@ struct vmp_record {
 	uint64_t released;	/* highest own epoch released: never resumed (R1) */
 	uint64_t epoch_seen;	/* highest epoch used or seen (C1) */
 	uint64_t held_until_ns;	/* H8: a hold granted as voter ends here; only means something within one boot, 0: none */
+	uint64_t hold_nonce;	/* H8: the hold this node took as holder, 0: none */
 	uint8_t role;		/* enum vmp_role */
 };
 
@@ -427,6 +428,7 @@ struct vmp_pair {
 	/* hosted here */
 	bool hosted, frozen, link_down, running, ready;
 	bool held_off;		/* Pacemaker demoted it: claims only when told to */
+	bool remove;		/* PAIR_REMOVE: no longer hosted once it is released */
 	bool dirty;		/* the last write failed: write again before anything is sent */
 	uint8_t role, mode;
 	uint8_t cause;		/* why the role is sought or left */
@@ -440,6 +442,8 @@ struct vmp_pair {
 	uint64_t expiry_ns;	/* last value stored for the entry */
 	uint64_t hold_end_ns;	/* H8 */
 	uint64_t hold_nonce, hold_first_ns;
+	uint64_t old_hold_nonce;	/* of a hold taken before this daemon started */
+	uint64_t renew_from_ns;		/* T1: the holder renews by itself from here on */
 	uint32_t hold_ms;
 	uint8_t hold_ok;
 	struct vmp_request hold_req;
@@ -508,12 +512,12 @@ struct vmp_core {
 	struct vmp_config config, previous;
 	uint8_t m, r;
 	/* heartbeat */
-	uint64_t now_ns, seq, next_hb_ns, next_members_ns;
+	uint64_t now_ns, seq, next_hb_ns, next_members_ns, renew_ns;
 	uint64_t sent_ns[VMP_SEND_RING];
 	uint64_t sent_seq[VMP_SEND_RING];
 	uint8_t state_turn, ack_turn, tick_turn;
 	bool more;		/* a tick ran out of room and goes on at once */
-	bool members_changed, frozen;
+	bool members_changed, frozen, fresh;
 	uint64_t prng, next_op;
 	struct vmp_peer peer[VMP_MAX_VOTERS];
 	struct vmp_recovery rec;

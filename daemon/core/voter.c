@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The voter: heartbeats answered, claims granted or refused, puts, releases and holds taken (section 5). */
+#include "daemon/core/internal.h"
+
+/* "guard[p] = now + L": always a maximum (H8). With n < 3 guards never expire (T1). */
+void vmp_guard(struct vmp_step *s, struct vmp_pair *p)
+{
+	vmp_max(&p->guard_ns, vmp_timers_static(s->c) ? VMP_NEVER : s->now + s->c->lease_ns);
+}
+
+/* V3 c. Used by the voter for a claim, and by the candidate for its own voter (C1). */
+bool vmp_guard_clear(const struct vmp_core *c, const struct vmp_pair *p, uint64_t now, uint8_t node, uint64_t release_of,
+		     uint8_t fenced_node, uint64_t fenced_boot)
+{
+	const struct vmp_promised *pr = &p->reg.promised;
+
+	if (now >= p->guard_ns || pr->released || !pr->epoch)
+		return true;
+	if (pr->node == node || (release_of && release_of == pr->epoch))
+		return true;
+	if (BUG(c, FENCE_BY_NAME) && fenced_node && fenced_node == pr->node)
+		return true;
+	/* R3: the proof names the boot; a promise whose boot is not known is covered by none */
+	return fenced_node && fenced_boot && fenced_node == pr->node && fenced_boot == pr->boot;
+}
+
+/* V3 d without `force`. */
+bool vmp_eligible(const struct vmp_core *c, const struct vmp_pair *p, uint8_t node, uint64_t member)
+{
+	const struct vmp_state *st = &p->reg.state;
+
+	if (!st->epoch || p->id == VMP_PAIR_VOTERS)
+		return true;
+	if (BUG(c, CLAIM_ANY_MEMBER))
+		return true;
+	if (st->cold)	/* X5: nobody is in sync; the last holder's node begins, whatever content it has now */
+		return node == st->holder;
+	if (BUG(c, SYNC_BOOLEAN))
+		return node == st->holder || node == st->sync_node;
+	return (node == st->holder && member == st->holder_member) ||
+	       (st->sync_node && node == st->sync_node && member == st->sync_member);
+}
+
+/* V7: a state seen anywhere is merged by maximum; true when it was news. The caller persists nothing: this does. */
+bool vmp_merge_state(struct vmp_step *s, struct vmp_pair *p, const struct vmp_state *state)
+{
+	int cmp = vmp_state_cmp(state, &p->reg.state);
+
+	if (cmp < 0 || !state->epoch)
+		return false;
+	if (!cmp) {
+		if (state->cold && !p->reg.state.cold)
+			p->reg.state.cold = true;
+		return false;
+	}
+	p->reg.state = *state;
+	vmp_seen(p, state->epoch);
+	if (state->epoch > p->reg.promised.epoch) {
+		p->reg.promised = (struct vmp_promised){ .epoch = state->epoch, .node = state->holder };
+		vmp_guard(s, p);
+	}
+	vmp_persist(s, p);
+	vmp_check_higher(s, p);
+	return true;
+}
+
+/* V2. One answer for all listed pairs; it leaves after every guard it stands for was set. */
+void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_heartbeat *hb)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_peer *peer = &c->peer[v];
+	struct vmp_msg *msg;
+	uint8_t node = c->config.voter[v].node;
+	unsigned int i, left = hb->n_held;
+
+	peer->heard_ns = s->now;
+	peer->boot = hb->boot;
+	peer->inc = hb->inc;
+	if (!hb->abstaining && hb->boot != peer->fenced_boot)
+		peer->left_out = false;		/* T1: it has recovered */
+	for (i = 0; i < hb->n_states; i++) {
+		struct vmp_pair *p = vmp_pair_get(c, hb->state[i].pair);
+
+		if (p && vmp_merge_state(s, p, &hb->state[i].state))
+			vmp_pair_run(s, p);
+	}
+	if (c->rec.abstaining && !BUG(c, ACK_ABSTAINING))
+		return;
+	msg = vmp_msg_new(s, VMP_MSG_ACK);
+	msg->u.ack.inc = hb->inc;
+	msg->u.ack.seq = hb->seq;
+	for (i = 0; i < hb->n_held; i++) {
+		const struct vmp_held *h = &hb->held[i];
+		struct vmp_pair *p = vmp_pair_find(c, h->pair);
+		struct vmp_promised *pr = p ? &p->reg.promised : NULL;
+
+		if (p && pr->node == node && !pr->released &&
+		    (pr->epoch == h->epoch || BUG(c, SUPPORT_ANY_EPOCH))) {
+			if (!pr->boot)		/* an epoch belongs to one boot (H7), so the boot of a learned promise is this one */
+				pr->boot = hb->boot;
+			vmp_guard(s, p);
+			vmp_clean(s, p);
+			msg->u.ack.supported[msg->u.ack.n_supported++] = *h;
+			left--;
+		} else if (p && BUG(c, GUARD_BY_NODE)) {
+			vmp_guard(s, p);
+		}
+	}
+	if (BUG(c, GUARD_BY_NODE)) {
+		for (i = 0; i < c->n_pairs; i++) {
+			if (c->pair[i].reg.promised.node == node)
+				vmp_guard(s, &c->pair[i]);
+		}
+	}
+	/* The registers of the others, as many as fit; the start turns so that each is told some time. */
+	for (i = 0; i < hb->n_held && left && msg->u.ack.n_regs < VMP_ACK_REGS &&
+	     msg->u.ack.n_supported * 16u + (msg->u.ack.n_regs + 1u) * 96u <= 1152; i++) {
+		const struct vmp_held *h = &hb->held[(i + c->ack_turn) % hb->n_held];
+		const struct vmp_pair *p = vmp_pair_find(c, h->pair);
+		struct vmp_reg *reg = &msg->u.ack.reg[msg->u.ack.n_regs];
+
+		if (p && p->reg.promised.node == node && !p->reg.promised.released && p->reg.promised.epoch == h->epoch)
+			continue;
+		if (p)
+			*reg = p->reg;
+		else
+			*reg = (struct vmp_reg){ .pair = h->pair };
+		msg->u.ack.n_regs++;
+	}
+	if (left)
+		c->ack_turn++;
+	vmp_send(s, node, msg);
+}
+
+static void refuse(struct vmp_step *s, uint8_t node, const struct vmp_pair *p, uint64_t pair, uint64_t epoch, uint64_t nonce,
+		   enum vmp_reason reason, bool probe)
+{
+	struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_REFUSE);
+
+	msg->u.refuse.pair = pair;
+	msg->u.refuse.epoch = epoch;
+	msg->u.refuse.nonce = nonce;
+	msg->u.refuse.reason = reason;
+	msg->u.refuse.probe = probe;
+	if (p && reason != VMP_REASON_ABSTAINING) {
+		msg->u.refuse.promised = p->reg.promised;
+		msg->u.refuse.state = p->reg.state;
+		if (reason == VMP_REASON_GUARD)
+			msg->u.refuse.remain_ns = p->guard_ns == VMP_NEVER ? VMP_NEVER : p->guard_ns - s->now;
+	}
+	vmp_send(s, node, msg);
+}
+
+/* V3, V4. A probe evaluates the same and changes nothing (C1). */
+void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim *cl, bool probe)
+{
+	struct vmp_core *c = s->c;
+	uint8_t node = c->config.voter[v].node;
+	struct vmp_pair *p = vmp_pair_get(c, cl->pair);
+	enum vmp_reason reason = VMP_REASON_NONE;
+	struct vmp_promised *pr;
+	struct vmp_msg *msg;
+	bool again;
+
+	if (!p || !cl->epoch || (vmp_epoch_node(cl->epoch) != node && !BUG(c, EPOCH_NOT_UNIQUE))) {
+		refuse(s, node, NULL, cl->pair, cl->epoch, cl->nonce, p ? VMP_REASON_EPOCH_LOW : VMP_REASON_TABLE_FULL, probe);
+		return;
+	}
+	pr = &p->reg.promised;
+	again = pr->epoch == cl->epoch && pr->node == node && pr->boot == cl->boot && !pr->released;	/* V4 */
+	if (c->rec.abstaining)
+		reason = VMP_REASON_ABSTAINING;		/* V3 a; the version was compared before (M3) */
+	else if (again && !pr->own && !BUG(c, GRANT_LEARNED))
+		reason = VMP_REASON_LEARNED;
+	else if (!again && cl->epoch <= pr->epoch && !(BUG(c, GRANT_EQUAL_EPOCH) && cl->epoch == pr->epoch))
+		reason = VMP_REASON_EPOCH_LOW;		/* V3 b */
+	else if (!again && !(BUG(c, GRANT_EQUAL_EPOCH) && cl->epoch == pr->epoch) &&
+		 !vmp_guard_clear(c, p, s->now, node, cl->release_of, cl->fenced_node, cl->fenced_boot))
+		reason = VMP_REASON_GUARD;		/* V3 c */
+	else if (!cl->force && !vmp_eligible(c, p, node, cl->member))
+		reason = VMP_REASON_NOT_ELIGIBLE;	/* V3 d */
+	if (!probe)
+		vmp_seen(p, cl->epoch);
+	if (reason) {
+		refuse(s, node, p, cl->pair, cl->epoch, cl->nonce, reason, probe);
+		return;
+	}
+	if (!probe) {
+		if (cl->force && !vmp_eligible(c, p, node, cl->member))
+			vmp_note(s, p, VMP_NOTE_FORCED, cl->epoch, node, 0);
+		*pr = (struct vmp_promised){ .epoch = cl->epoch, .boot = cl->boot, .node = node, .own = true };
+		if (BUG(c, VOTE_AS_STATE))
+			p->reg.state = (struct vmp_state){ .epoch = cl->epoch, .holder = node, .holder_member = cl->member };
+		if (!BUG(c, NO_GUARD))
+			vmp_guard(s, p);
+		if (!again)
+			vmp_persist(s, p);
+		vmp_clean(s, p);
+	}
+	msg = vmp_msg_new(s, probe ? VMP_MSG_PROBE_OK : VMP_MSG_GRANT);
+	msg->u.grant.pair = cl->pair;
+	msg->u.grant.epoch = cl->epoch;
+	msg->u.grant.nonce = cl->nonce;
+	vmp_send(s, node, msg);
+}
+
+/* V5 */
+void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *put)
+{
+	struct vmp_core *c = s->c;
+	const struct vmp_state *st = &put->state;
+	uint8_t node = c->config.voter[v].node;
+	struct vmp_pair *p = vmp_pair_get(c, put->pair);
+	enum vmp_reason reason = VMP_REASON_NONE;
+	struct vmp_promised *pr;
+	struct vmp_msg *msg;
+	int cmp;
+
+	if (!p || !st->epoch || st->holder != node || (vmp_epoch_node(st->epoch) != node && !BUG(c, EPOCH_NOT_UNIQUE)))
+		return;
+	pr = &p->reg.promised;
+	cmp = vmp_state_cmp(st, &p->reg.state);
+	if (c->rec.abstaining)
+		reason = VMP_REASON_ABSTAINING;
+	else if (st->epoch < pr->epoch)
+		reason = VMP_REASON_EPOCH_LOW;
+	else if (st->epoch == pr->epoch && pr->node != node)
+		reason = VMP_REASON_EPOCH_LOW;
+	else if (st->epoch == pr->epoch && pr->released)
+		reason = VMP_REASON_RELEASED;
+	else if (cmp < 0)
+		reason = VMP_REASON_STATE_LOW;
+	vmp_seen(p, st->epoch);
+	if (reason) {
+		refuse(s, node, p, put->pair, st->epoch, 0, reason, false);
+		return;
+	}
+	if (st->epoch > pr->epoch)
+		*pr = (struct vmp_promised){ .epoch = st->epoch, .boot = put->boot, .node = node };
+	p->reg.state = *st;
+	if (!BUG(c, NO_GUARD))
+		vmp_guard(s, p);
+	if (cmp)
+		vmp_persist(s, p);
+	vmp_clean(s, p);
+	msg = vmp_msg_new(s, VMP_MSG_PUT_OK);
+	msg->u.put_ok.pair = put->pair;
+	msg->u.put_ok.epoch = st->epoch;
+	msg->u.put_ok.seq = st->seq;
+	vmp_send(s, node, msg);
+	vmp_check_higher(s, p);
+	vmp_pair_run(s, p);
+}
+
+/* V6 */
+void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_release *rel)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_pair *p = vmp_pair_find(c, rel->pair);
+	struct vmp_promised *pr;
+
+	if (!p || (c->rec.abstaining && !p->reg.promised.epoch))
+		return;
+	pr = &p->reg.promised;
+	if (pr->node != c->config.voter[v].node || pr->released)
+		return;
+	/* an epoch belongs to one boot, so a promise whose boot was never heard is named well enough by its epoch */
+	if (!BUG(c, RELEASE_ANY) && (pr->epoch != rel->epoch || (pr->boot && pr->boot != rel->boot)))
+		return;
+	pr->released = true;
+	vmp_persist(s, p);
+	vmp_pair_run(s, p);
+}
+
+/* H8, voter's side */
+void vmp_on_hold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_pair *p = vmp_pair_find(c, h->pair);
+	uint8_t node = c->config.voter[v].node;
+	struct vmp_msg *msg;
+
+	if (!p || c->rec.abstaining || h->ms > c->hold_max_ms || p->reg.promised.epoch != h->epoch ||
+	    p->reg.promised.node != node || p->reg.promised.released)
+		return;
+	vmp_max(&p->guard_ns, s->now + (uint64_t)h->ms * 1000000);
+	vmp_guard(s, p);
+	p->held_nonce = h->nonce;
+	vmp_max(&p->held_until_ns, s->now + (uint64_t)h->ms * 1000000);
+	vmp_persist(s, p);	/* the one guard that outlives L, so X1 must find it again */
+	msg = vmp_msg_new(s, VMP_MSG_HOLD_OK);
+	msg->u.hold = *h;
+	vmp_send(s, node, msg);
+}
+
+/* H8: the only way a guard shrinks. Every ordinary ack of this voter is at most L old, so now + L covers the lease that is left. */
+void vmp_on_unhold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_pair *p = vmp_pair_find(c, h->pair);
+
+	if (!p || c->rec.abstaining || !h->nonce || p->held_nonce != h->nonce || p->reg.promised.epoch != h->epoch ||
+	    p->reg.promised.node != c->config.voter[v].node || p->guard_ns == VMP_NEVER)
+		return;
+	p->held_nonce = 0;
+	p->held_until_ns = 0;
+	vmp_persist(s, p);
+	vmp_min(&p->guard_ns, s->now + c->lease_ns);
+}
