@@ -240,7 +240,8 @@ lab_node_net_up() { # lab_node_net_up NODE: namespace, cables, bridges
 	ip -n "$ns" link set br-int up
 	ip -n "$ns" addr add "10.77.0.$id/24" dev br-entry
 	ip -n "$ns" addr add "fd77::$id/64" dev br-entry
-	ip -n "$ns" addr add "192.168.77.$((100 + id))/24" dev br-int
+	ip -n "$ns" addr add "192.168.77.$((100 + id))/24" dev br-int # of pair p1
+	ip -n "$ns" addr add "192.168.78.$((100 + id))/24" dev br-int # of pair p2
 	ip -n "$ns" addr add "10.78.0.$id/24" dev clu0
 	ip -n "$ns" addr add "fd78::$id/64" dev clu0
 }
@@ -300,7 +301,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 	EOF
 
-	printf 'hb_ms = 20\nlease_ms = 150\n' > "$d/etc/vmpair/vmpaird.conf"
+	printf 'hb_ms = 20\nlease_ms = 150\nbinding_log = yes\nlog_level = info\n' > "$d/etc/vmpair/vmpaird.conf"
 	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
 	for i in 0 1; do
 		lab_domain_xml "p$((i + 1))" "${LAB_ENTRY_MAC[i]}" > "$d/etc/vmpair/p$((i + 1)).xml"

@@ -7,9 +7,11 @@ dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
+	%D%/demo.sh \
 	%D%/lab.sh \
 	%D%/lib.sh \
 	%D%/node.sh \
+	%D%/pair.sh \
 	%D%/run-tests.sh \
 	%D%/t/lab.sh \
 	%D%/guest/domain.xml.in \
