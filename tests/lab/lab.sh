@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# lab.sh up [--nodes N] [--no-vmpaird] | down | status | shell NODE|switch|client | on NODE COMMAND... | build
+# lab.sh up [--nodes N] [--no-vmpaird] [--no-build] | down | status | shell NODE|switch|client | on NODE COMMAND... | build
 # The lab by hand; ./run.sh lab does the same after it has installed and built what is needed. See lib.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -39,11 +39,12 @@ up)
 		case "$1" in
 		--nodes) LAB_NODES=$2; shift ;;
 		--no-vmpaird) LAB_VMPAIRD=no ;;
+		--no-build) built=yes ;;
 		*) usage ;;
 		esac
 		shift
 	done
-	lab_build
+	[ -n "${built-}" ] || lab_build
 	uptime_ms; t0=$REPLY
 	trap 'rc=$?; lab_logs "$LAB_BUILD/lab-logs/up"; lab_down; exit $rc' EXIT
 	lab_up # not as a condition: bash would ignore errors inside

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# run-tests.sh [TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
+# run-tests.sh [--quick | TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
 #   # nodes: N        size of its lab (3)          # vmpaird: no    vmpaird is not started
-#   # timeout: S      the test may take (300)
+#   # timeout: S      the test may take (300)      # slow: yes      left out with --quick
 # After each test no two entries may have been open at once, and nothing of the lab may be left.
 set -uo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -13,7 +13,8 @@ head_value() { sed -n "s/^# $2: *//p" "$1" | head -n 1; }
 down() { # errors of the teardown are findings, not reasons to stop
 	lab_down > "$logs/down.log" 2>&1
 }
-trap 'lab_down > /dev/null 2>&1' EXIT
+child=
+trap '[ -z "$child" ] || kill "$child" 2> /dev/null; lab_down > /dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
 
 run_one() { # prints what went wrong; status of the test
@@ -29,8 +30,12 @@ run_one() { # prints what went wrong; status of the test
 		return 1
 	fi
 	lab_load
-	timeout -k 10 "$limit" "$1" > "$logs/test.log" 2>&1
+	# in the background, so that a signal to the runner does not wait for the test
+	timeout -k 10 "$limit" "$1" > "$logs/test.log" 2>&1 &
+	child=$!
+	wait "$child"
 	rc=$?
+	child=
 	[ $rc -ne 124 ] || echo "it did not end within $limit s"
 	if ! lab_check_bindings > "$logs/bindings.log" 2>&1; then
 		echo 'binding logs:'
@@ -44,7 +49,14 @@ run_one() { # prints what went wrong; status of the test
 	return $rc
 }
 
-[ $# -gt 0 ] || set -- "$LAB_SRC"/t/*.sh
+if [ $# -eq 0 ]; then
+	set -- "$LAB_SRC"/t/*.sh
+elif [ "$1" = --quick ]; then
+	shift
+	for t in "$LAB_SRC"/t/*.sh; do
+		[ "$(head_value "$t" slow)" = yes ] || set -- "$@" "$t"
+	done
+fi
 echo "1..$#"
 n=0 failed=0
 for t; do
@@ -57,8 +69,9 @@ for t; do
 	rm -rf "$logs"
 	mkdir -p "$logs"
 	uptime_ms; t0=$REPLY
-	said=$(run_one "$t")
+	run_one "$t" > "$logs/said"
 	rc=$?
+	said=$(< "$logs/said")
 	down
 	left=$(lab_leftovers 2> /dev/null)
 	if [ -n "$left" ]; then

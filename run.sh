@@ -1,0 +1,364 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Installs what is missing, builds, and runs demo, tests, measurements or the lab. See --help.
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+BUILD=${VMPAIR_BUILD:-$TOP/build}
+export LAB_BUILD=$BUILD
+# shellcheck source=tests/lab/lib.sh
+. "$TOP/tests/lab/lib.sh"
+
+PACKAGES=(
+	# build
+	gcc make autoconf automake libtool pkg-config xz-utils libc6-dev
+	libqb-dev libcorosync-common-dev libcpg-dev libcmap-dev libquorum-dev libvirt-dev libxml2-dev libmnl-dev
+	libnftnl-dev libnftables-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev
+	# lab
+	corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents libvirt-daemon libvirt-daemon-driver-qemu
+	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping
+	busybox-static cpio curl jq procps util-linux
+)
+CHECK_PACKAGES=(clang libclang-rt-14-dev libxml2-utils shellcheck mandoc valgrind)
+GUARD=/usr/sbin/policy-rc.d
+GUARD_MARK='# made by vmpair run.sh: no service starts while it installs packages'
+
+usage() {
+	cat <<- 'EOF'
+		usage: ./run.sh demo [--json FILE]
+		       ./run.sh check [--quick | --full]
+		       ./run.sh bench [NAME...] [--runs N] [--json FILE]
+		       ./run.sh lab up [--nodes N] [--no-vmpaird] | down | status | shell NODE
+
+		Each installs the Debian packages that are missing, builds in ./build (VMPAIR_BUILD), goes, and cleans up.
+		Everything runs in namespaces made for it: no service of this machine is started, stopped or asked.
+
+		demo    a pair of virtual machines on a cluster of three nodes loses its primary in four ways
+		check   unit tests, simulator, sanitizers, second compiler, make distcheck, and the tests in the lab
+		        --quick  without distcheck, sanitizers, second compiler and long lab tests
+		        --full   with long runs of simulator and fuzzers as well
+		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived; NAME: failover, monitor, idle or a
+		        metric (default: all); --runs N repetitions (default 10)
+		lab     the cluster to play with: ./run.sh lab shell n1, then pcs status
+
+		Exit status: 0 all well, 1 a test failed, 2 wrong usage, 3 something needed is missing here.
+	EOF
+}
+
+say() { echo "== $*"; }
+missing() {
+	echo "run.sh: $*" >&2
+	exit 3
+}
+
+# --- phases, cleaning up ---------------------------------------------------------------------------------------------
+
+PHASES=()
+phase() { # phase NAME: the time until the next phase counts for NAME
+	uptime_ms
+	[ -z "${phase_name-}" ] || PHASES+=("$phase_name $((REPLY - phase_start))")
+	phase_name=$1 phase_start=$REPLY
+	[ -z "$1" ] || say "$1"
+}
+print_phases() {
+	local p
+	phase ''
+	for p in "${PHASES[@]}"; do
+		printf '   %-40s %7.1f s\n' "${p% *}" "$((${p##* } / 100))e-1"
+	done
+}
+
+CHILD=
+run() { # run COMMAND...: so that a signal to this script ends it at once, with all its children
+	local rc=0
+	set -m
+	"$@" &
+	CHILD=$!
+	set +m
+	wait "$CHILD" || rc=$?
+	CHILD=
+	return $rc
+}
+cleanup() {
+	local rc=$?
+	trap '' INT TERM HUP
+	if [ -n "$CHILD" ]; then
+		kill -TERM -- "-$CHILD" 2> /dev/null || true
+		wait "$CHILD" 2> /dev/null || true
+	fi
+	[ "${lab_ours-}" != yes ] || lab_down > /dev/null 2>&1 || true
+	drop_guard
+	exit "$rc"
+}
+drop_guard() { # also one that a killed run left
+	if grep -qxF "$GUARD_MARK" "$GUARD" 2> /dev/null; then
+		rm -f "$GUARD"
+	fi
+}
+
+# --- what the machine must have ----------------------------------------------------------------------------------------
+
+check_host() {
+	local pid ours
+	[ "$(id -u)" = 0 ] || missing 'needs root: it makes namespaces, bridges and eBPF programs of its own'
+	[ "$(uname -m)" = x86_64 ] || missing "needs x86_64 (the lab's guests), this is $(uname -m)"
+	ours=$(readlink /proc/self/ns/net)
+	for pid in $(pgrep -x corosync || true); do
+		if [ "$(readlink "/proc/$pid/ns/net")" = "$ours" ]; then
+			missing "a corosync runs on this machine (process $pid). vmpair's lab would share its resources: use another machine"
+		fi
+	done
+}
+
+check_kernel() { # what lab and gate need of the kernel, found out in a namespace of our own
+	local report
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	report=$(unshare --net --mount bash -c '
+		try() { local what=$1; shift; "$@" > /dev/null 2>&1 || echo "  $what"; }
+		try "veth devices (CONFIG_VETH)" ip link add va type veth peer name vb
+		try "bridges (CONFIG_BRIDGE)" ip link add br0 type bridge
+		try "tap devices (CONFIG_TUN, /dev/net/tun)" ip tuntap add tap0 mode tap
+		try "nftables for bridges (CONFIG_NF_TABLES_BRIDGE)" nft "table bridge t { chain c { type filter hook forward priority 0; }; }"
+		try "bpf file system (CONFIG_BPF_SYSCALL)" mount -t bpf bpf /sys/fs/bpf
+		try "overlay file system (CONFIG_OVERLAY_FS)" mount -t overlay o -o lowerdir=/usr/bin:/usr/sbin /mnt
+		try "clsact (CONFIG_NET_CLS_ACT)" tc qdisc add dev va clsact
+		try "pid and ipc namespaces" unshare --pid --fork --uts --ipc true
+	' 2>&1) || report="  network and mount namespaces"
+	[ -z "$report" ] || missing "this kernel ($(uname -r)) lacks what the lab needs:"$'\n'"$report"
+}
+
+install_packages() { # install_packages PACKAGE...
+	local p absent=() try
+	if ! command -v apt-get > /dev/null || ! command -v dpkg-query > /dev/null; then
+		for p in gcc make autoconf automake libtool pkg-config corosync pacemakerd pcs libvirtd virsh qemu-system-x86_64 \
+			nft ip busybox cpio jq curl; do
+			command -v "$p" > /dev/null || absent+=("$p")
+		done
+		[ ${#absent[@]} -gt 0 ] || return 0
+		missing "this is no Debian, so packages cannot be installed here. Commands not found: ${absent[*]}"
+	fi
+	for p; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2> /dev/null)" = installed ] || absent+=("$p")
+	done
+	[ ${#absent[@]} -gt 0 ] || return 0
+	# shellcheck disable=SC1091
+	[ "$(. /etc/os-release && echo "${ID-} ${VERSION_ID-}")" = 'debian 12' ] ||
+		say "this is not Debian 12; if a package below is unknown here, install its counterpart and try again"
+	say "installing ${absent[*]}"
+	if [ ! -e "$GUARD" ]; then
+		printf '#!/bin/sh\n%s\nexit 101\n' "$GUARD_MARK" > "$GUARD"
+		chmod 755 "$GUARD"
+	fi
+	for try in 1 2 3; do
+		if DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${absent[@]}" \
+			> "$BUILD/apt.log" 2>&1 < /dev/null; then
+			break
+		fi
+		[ "$try" -lt 3 ] || {
+			tail -n 20 "$BUILD/apt.log" >&2
+			missing "apt-get install failed (all of it: $BUILD/apt.log)"
+		}
+		apt-get update -qq >> "$BUILD/apt.log" 2>&1 || true
+	done
+	drop_guard
+}
+
+# --- building ----------------------------------------------------------------------------------------------------------
+
+quietly() { # quietly LOG COMMAND...: output only when it fails
+	local log=$1
+	shift
+	if ! run "$@" > "$log" 2>&1; then
+		tail -n 30 "$log" >&2
+		echo "run.sh: failed: $* (all of it: $log)" >&2
+		return 1
+	fi
+}
+configure() { # configure DIR OPTION...: configures and builds there
+	local dir=$1
+	shift
+	mkdir -p "$dir"
+	if [ ! -x "$TOP/configure" ] || [ "$TOP/configure.ac" -nt "$TOP/configure" ] || [ ! -f "$TOP/Makefile.in" ]; then
+		quietly "$BUILD/autoreconf.log" autoreconf -fi "$TOP" || return 1
+	fi
+	if [ ! -f "$dir/Makefile" ] || [ "$TOP/configure" -nt "$dir/Makefile" ]; then
+		quietly "$dir/configure.out" env -C "$dir" "$TOP/configure" -q "$@"
+	fi
+}
+build() { quietly "$1/build.log" make -s -C "$1" "-j$(nproc)" "${@:2}"; }
+PREFIXES=(--prefix=/usr --sysconfdir=/etc --localstatedir=/var)
+
+prepare() { # packages, build, guest; prepare PACKAGE...
+	check_host
+	mkdir -p "$BUILD"
+	exec 8> "$BUILD/.run.lock"
+	flock -n 8 || missing "another run.sh works in $BUILD"
+	phase 'install and build'
+	install_packages "${PACKAGES[@]}" "$@"
+	check_kernel
+	configure "$BUILD" "${PREFIXES[@]}"
+	build "$BUILD"
+	lab_build
+}
+
+# --- check ---------------------------------------------------------------------------------------------------------------
+
+PASSED=0 FAILED=0 SKIPPED=0
+result() { # result ok|fail|skip NAME [DETAIL]
+	case "$1" in
+	ok) PASSED=$((PASSED + 1)); echo "ok - $2${3:+ ($3)}" ;;
+	skip) SKIPPED=$((SKIPPED + 1)); echo "ok - $2 # SKIP${3:+ $3}" ;;
+	*) FAILED=$((FAILED + 1)); echo "not ok - $2${3:+ ($3)}" ;;
+	esac
+}
+unit_tests() { # unit_tests DIR LABEL: every program of make check is one result
+	local verdict name seen=0
+	run make -k -C "$1" "-j$(nproc)" check > "$1/check.log" 2>&1 || true
+	while IFS=': ' read -r verdict name; do
+		seen=1
+		case "$verdict" in
+		PASS | XFAIL) result ok "$2/$name" ;;
+		SKIP) result skip "$2/$name" ;;
+		*)
+			result fail "$2/$name" "log: $1/$name.log"
+			tail -n 15 "$1/$name.log" 2> /dev/null | sed 's/^/# /' || true
+			;;
+		esac
+	done < <(grep -E '^(PASS|FAIL|SKIP|XPASS|XFAIL|ERROR): ' "$1/check.log")
+	if [ $seen = 0 ] || ! grep -q '^# ERROR: 0' "$1/check.log"; then
+		result fail "$2" "make check broke off, log: $1/check.log"
+		tail -n 15 "$1/check.log" | sed 's/^/# /'
+	fi
+}
+step() { # step NAME LOG COMMAND...: one result
+	local name=$1 log=$2
+	shift 2
+	if run "$@" > "$log" 2>&1; then
+		result ok "$name"
+	else
+		result fail "$name" "log: $log"
+		tail -n 15 "$log" | sed 's/^/# /'
+	fi
+}
+lab_tests() { "$TOP/tests/lab/run-tests.sh" "$@" | tee "$BUILD/lab-tests.log"; }
+build_all() { make -s -C "$1" "-j$(nproc)" all && make -s -C "$1" "-j$(nproc)" check TESTS=; }
+fuzz() { # every fuzz target for a minute, from its corpus
+	local t
+	for t in "$1"/tests/fuzz/fuzz_*; do
+		if [ ! -x "$t" ] || [ -d "$t" ]; then continue; fi
+		mkdir -p "$1/corpus/${t##*/}"
+		"$t" -max_total_time=60 -timeout=10 "$1/corpus/${t##*/}" || return 1
+	done
+}
+
+cmd_check() {
+	local mode=normal line
+	case "${1-}" in
+	--quick | --full) mode=${1#--} ;;
+	'') ;;
+	*) usage >&2; exit 2 ;;
+	esac
+	prepare "${CHECK_PACKAGES[@]}"
+	lab_ours=yes
+
+	phase 'unit tests and simulator'
+	unit_tests "$BUILD" unit
+	step shellcheck "$BUILD/shellcheck.log" env -C "$TOP" shellcheck -x run.sh .ci/run tests/lab/*.sh tests/lab/*/*.sh
+	if [ "$mode" != quick ]; then
+		phase 'sanitizers (address, undefined)'
+		if configure "$BUILD/asan" --enable-sanitizers && build "$BUILD/asan"; then
+			unit_tests "$BUILD/asan" asan
+		else
+			result fail asan 'does not build'
+		fi
+		phase 'second compiler (clang)'
+		if configure "$BUILD/clang" CC=clang; then
+			step clang "$BUILD/clang.log" build_all "$BUILD/clang"
+		else
+			result fail clang
+		fi
+		phase 'make distcheck'
+		step distcheck "$BUILD/distcheck.log" make -C "$BUILD" "-j$(nproc)" distcheck
+	fi
+	if [ "$mode" = full ]; then
+		phase 'fuzzers, a minute each'
+		if configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers && build "$BUILD/fuzz"; then
+			step fuzz "$BUILD/fuzz.log" fuzz "$BUILD/fuzz"
+		else
+			result fail fuzz 'does not build'
+		fi
+	fi
+
+	phase 'tests in the lab'
+	[ "$mode" != quick ] || set -- --quick
+	[ "$mode" = quick ] || set --
+	run lab_tests "$@" || true
+	if ! grep -q '^1\.\.' "$BUILD/lab-tests.log"; then
+		result fail lab 'the runner broke off'
+	fi
+	while read -r line; do
+		case "$line" in
+		'not ok'*) FAILED=$((FAILED + 1)) ;;
+		ok*'# SKIP'*) SKIPPED=$((SKIPPED + 1)) ;;
+		ok*) PASSED=$((PASSED + 1)) ;;
+		esac
+	done < "$BUILD/lab-tests.log"
+
+	print_phases
+	if [ $SKIPPED -gt 0 ]; then
+		echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+	else
+		echo "$PASSED passed, $FAILED failed"
+	fi
+	[ $FAILED -eq 0 ]
+}
+
+# --- demo, bench, lab ----------------------------------------------------------------------------------------------------
+
+cmd_script() { # cmd_script NAME ARG...: tests/lab/NAME.sh in a lab
+	local name=$1
+	shift
+	prepare
+	lab_ours=yes
+	phase "$name"
+	run "$TOP/tests/lab/$name.sh" "$@" || {
+		echo "run.sh: $name failed" >&2
+		return 1
+	}
+	print_phases
+}
+
+cmd_lab() {
+	case "${1-}" in
+	up)
+		prepare
+		phase 'lab'
+		run "$TOP/tests/lab/lab.sh" "$@" --no-build
+		print_phases
+		;;
+	down | status | shell)
+		check_host
+		trap - EXIT
+		exec "$TOP/tests/lab/lab.sh" "$@"
+		;;
+	*) usage >&2; exit 2 ;;
+	esac
+}
+
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+verb=${1-}
+[ $# -eq 0 ] || shift
+case "$verb" in
+check) cmd_check "$@" ;;
+demo | bench)
+	# refuse wrong options before minutes of building
+	"$TOP/tests/lab/$verb.sh" --check-usage "$@" || exit 2
+	cmd_script "$verb" "$@"
+	;;
+lab) cmd_lab "$@" ;;
+-h | --help | help) usage ;;
+*) usage >&2; exit 2 ;;
+esac
