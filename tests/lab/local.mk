@@ -7,6 +7,7 @@ dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
+	%D%/bench/failover.sh \
 	%D%/demo.sh \
 	%D%/lab.sh \
 	%D%/lib.sh \
