@@ -29,15 +29,6 @@ int vmp_pair_name_check(const char *name, char *reason, size_t reason_size)
 	return 0;
 }
 
-uint64_t vmp_pair_id(const char *name)
-{
-	uint64_t h = 0xcbf29ce484222325u;
-
-	for (; *name != '\0'; name++)
-		h = (h ^ (uint8_t)*name) * 0x100000001b3u;
-	return h ? h : 1;
-}
-
 /* Identities that guests see are taken from a cryptographic hash: no chance of two pairs colliding in practice. */
 static int slot_hash(const char *what, const char *pair, unsigned int node_id, uint8_t ret_[static 32])
 {

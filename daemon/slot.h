@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/addr.h"
+#include "daemon/core/core.h" /* vmp_pair_id() */
 
 #define VMP_PAIR_NAME_MAX 63 /* characters, without the end */
 
@@ -30,8 +31,6 @@ struct vmp_slot {
 
 /* 0 when `name` matches [A-Za-z0-9][A-Za-z0-9_.-]{0,62}. */
 int vmp_pair_name_check(const char *name, char *reason, size_t reason_size);
-/* FNV-1a 64 of the name; never 0. */
-uint64_t vmp_pair_id(const char *name);
 
 /* Fills *ret_ for member `node_id` (1..255) of the pair; `net` may be NULL. Fails when the net has no address number node_id. */
 int vmp_slot_derive(const char *pair, unsigned int node_id, const struct vmp_internal_net *net, struct vmp_slot *ret_,
