@@ -615,7 +615,7 @@ int vmp_exec_start(struct vmp_daemon *d)
 	}
 	if (d->n_nodes > VMP_MAX_VOTERS)
 		vmp_log(LOG_WARNING, "%u nodes in corosync.conf: the first %d are voters", d->n_nodes, VMP_MAX_VOTERS);
-	r = vmp_store_boot(&d->boot);
+	r = vmp_store_boot(d->conf.runtime_dir, &d->boot);
 	if (r < 0)
 		return r;
 	sp.boot = d->boot;

@@ -19,7 +19,7 @@ libvmpaird_la_SOURCES += \
 libvmpaird_la_SOURCES += \
 	%D%/conf.c %D%/conf.h \
 	%D%/diag.c %D%/diag.h \
-	%D%/store.h
+	%D%/store.c %D%/store.h
 
 
 # --- entry gate: eBPF, fence, links, announcement ---

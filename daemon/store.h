@@ -102,7 +102,10 @@ int vmp_store_voter_save(const char *state_dir, const struct vmp_store_voter *v)
 /* Load, or make and save a new random identity (count 0, version 0); a damaged file is an error, never replaced silently. */
 int vmp_store_voter_get(const char *state_dir, struct vmp_store_voter *ret, bool *ret_created);
 
-/* 64 bits of the kernel's boot id, never 0. */
-int vmp_store_boot(uint64_t *ret);
+/*
+ * Identity of this boot, never 0: a digest of the kernel's boot id and of a random number kept in runtime_dir. With the latter, a node
+ * that is a container or namespace and loses its /run counts as rebooted, although the kernel went on.
+ */
+int vmp_store_boot(const char *runtime_dir, uint64_t *ret);
 
 #endif
