@@ -47,7 +47,9 @@ libvmpctl_la_SOURCES = \
 
 # --- control socket (server), Pacemaker ---
 libvmpaird_la_SOURCES += \
-	%D%/ctl.c %D%/ctl.h
+	%D%/cib.c \
+	%D%/ctl.c %D%/ctl.h \
+	%D%/pcmk.c %D%/pcmk.h
 
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---
 libvmpaird_la_SOURCES += \

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Pacemaker, as far as the daemon talks to it: promotion scores are written by attrd_updater in short-lived processes, and the CIB's file
- * is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are reaped through their pidfd, the CIB
- * is read and parsed in a thread of ordinary priority.
+ * is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are started and awaited, and the CIB is
+ * read and parsed, in short-lived threads of ordinary priority, whose results come back through an eventfd.
  *
- * Scores: per pair one process at a time, in the order in which values were set; of several values waiting for the same node the newest wins.
+ * Scores: per pair one process at a time (four in all), in the order in which values were set; of several values waiting for the same node the newest wins.
  * A process that exceeds the deadline is killed. After a failure the value is tried again with a growing delay (0.5 to 30 s) until written or
  * replaced; Pacemaker being absent is reported once by the state callback, not per attempt. Values that were written are not written
- * again until vmp_pcmk_rewrite, or the periodic refresh (attrd ignores an unchanged value).
+ * again until vmp_pcmk_rewrite, the return of an absent Pacemaker, or the periodic refresh (attrd ignores an unchanged value).
  *
  * The attribute of a pair is "master-" + resource id, transient, without dampening.
  */
@@ -67,7 +67,7 @@ struct vmp_pcmk_params {
 };
 
 int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, char *reason, size_t reason_size);
-/* Ends running helpers. NULL is fine; returns NULL. */
+/* Waits for nothing: a helper that runs is left to end within its deadline. NULL is fine; returns NULL. */
 struct vmp_pcmk *vmp_pcmk_free(struct vmp_pcmk *p);
 
 /* Wanted score of a node (NULL = own) for the pair; set false deletes the attribute. 0, -EINVAL, -ENOSPC. */

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The CIB as far as the daemon reads it: which pairs there are and whether Pacemaker manages them. Pure; see pcmk.h. */
+#include <errno.h>
+#include <libxml/parser.h>
+#include <libxml/tree.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "daemon/pairparam.h"
+#include "daemon/pcmk.h"
+#include "internal/cleanup.h"
+
+#define MAX_DEPTH 8
+
+static void xml_free_p(xmlChar **p)
+{
+	if (*p)
+		xmlFree(*p);
+}
+#define CLEANUP_XML __attribute__((cleanup(xml_free_p)))
+
+static bool is(const xmlNode *n, const char *name)
+{
+	return n->type == XML_ELEMENT_NODE && !strcmp((const char *)n->name, name);
+}
+
+/* Copies an attribute; false when it is missing, or too long to be anything of ours. */
+static bool attr(xmlNode *n, const char *name, char *buf, size_t size)
+{
+	CLEANUP_XML xmlChar *v = xmlGetProp(n, (const xmlChar *)name);
+	if (!v || strlen((const char *)v) >= size)
+		return false;
+	strcpy(buf, (const char *)v);
+	return true;
+}
+
+static bool attr_is(xmlNode *n, const char *name, const char *value)
+{
+	CLEANUP_XML xmlChar *v = xmlGetProp(n, (const xmlChar *)name);
+	return v && !strcmp((const char *)v, value);
+}
+
+static bool truth(const char *s)
+{
+	static const char *const yes[] = {"true", "on", "yes", "y", "1"};
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		if (!strcasecmp(s, yes[i]))
+			return true;
+	return false;
+}
+
+static xmlNode *by_id(xmlNode *n, const char *id)
+{
+	for (; n; n = n->next) {
+		if (n->type != XML_ELEMENT_NODE)
+			continue;
+		if (attr_is(n, "id", id))
+			return n;
+		xmlNode *found = by_id(n->children, id);
+		if (found)
+			return found;
+	}
+	return NULL;
+}
+
+/* An element may stand for another one by id-ref. */
+static xmlNode *resolve(xmlNode *n)
+{
+	char id[256];
+	if (!attr(n, "id-ref", id, sizeof(id)))
+		return n;
+	xmlNode *target = by_id(xmlDocGetRootElement(n->doc), id);
+	return target ? target : n;
+}
+
+static long set_score(xmlNode *set)
+{
+	char text[32];
+	if (attr_is(set, "id", "cib-bootstrap-options"))
+		return LONG_MAX;	/* Pacemaker takes this one first, whatever its score */
+	if (!attr(set, "score", text, sizeof(text)))
+		return 0;
+	if (!strcasecmp(text, "INFINITY") || !strcasecmp(text, "+INFINITY"))
+		return 1000000;
+	return strcasecmp(text, "-INFINITY") ? strtol(text, NULL, 10) : -1000000;
+}
+
+static bool has_rule(xmlNode *set)
+{
+	for (xmlNode *n = set->children; n; n = n->next)
+		if (is(n, "rule"))
+			return true;
+	return false;
+}
+
+/*
+ * Value of `name` among the sets called `set_name` below parent: the set with the highest score wins, the first of equals. Sets with rules
+ * (times, node expressions) are passed over: what holds now cannot be told from the file alone.
+ */
+static bool nv_get(xmlNode *parent, const char *set_name, const char *name, char *buf, size_t size)
+{
+	bool found = false;
+	long best = 0;
+	if (!parent)
+		return false;
+	for (xmlNode *s = parent->children; s; s = s->next) {
+		if (!is(s, set_name))
+			continue;
+		xmlNode *set = resolve(s);
+		if (has_rule(set) || (found && set_score(set) <= best))
+			continue;
+		for (xmlNode *n = set->children; n; n = n->next) {
+			if (!is(n, "nvpair"))
+				continue;
+			xmlNode *nv = resolve(n);
+			/* an nvpair by reference may carry another name for the value */
+			if (!attr_is(n, "name", name) && !(n != nv && attr_is(nv, "name", name)))
+				continue;
+			if (attr(nv, "value", buf, size)) {
+				found = true;
+				best = set_score(set);
+			}
+			break;
+		}
+	}
+	return found;
+}
+
+static xmlNode *child(xmlNode *parent, const char *name)
+{
+	for (xmlNode *n = parent ? parent->children : NULL; n; n = n->next)
+		if (is(n, name))
+			return n;
+	return NULL;
+}
+
+struct walk {
+	struct vmp_cib *cib;
+	xmlNode *resources, *rsc_defaults;
+	const char *node;
+	bool managed_default, node_maintenance;
+};
+
+/* From the primitive outwards: itself, its template, the resources around it, the defaults. */
+struct chain {
+	xmlNode *rsc[MAX_DEPTH + 2];
+	unsigned n;
+};
+
+static bool meta_get(const struct walk *w, const struct chain *c, const char *name, char *buf, size_t size, char owner[static 64])
+{
+	for (unsigned i = 0; i < c->n; i++)
+		if (nv_get(c->rsc[i], "meta_attributes", name, buf, size)) {
+			if (!attr(c->rsc[i], "id", owner, 64))
+				strcpy(owner, "resource");
+			return true;
+		}
+	strcpy(owner, "rsc_defaults");
+	return nv_get(w->rsc_defaults, "meta_attributes", name, buf, size);
+}
+
+/* The first reason stays. */
+static void freeze(struct vmp_cib_pair *p, const char *what, const char *whose)
+{
+	if (p->frozen)
+		return;
+	p->frozen = true;
+	snprintf(p->frozen_reason, sizeof(p->frozen_reason), "%s of %.63s", what, whose);
+}
+
+static void add_pair(const struct walk *w, const struct chain *c, xmlNode *primitive, xmlNode *clone)
+{
+	struct vmp_cib *cib = w->cib;
+	struct vmp_cib_pair p = {0};
+	char value[128], owner[64];
+	bool named = false;
+
+	for (unsigned i = 0; i < c->n && !named && (c->rsc[i] == primitive || is(c->rsc[i], "template")); i++)
+		named = nv_get(c->rsc[i], "instance_attributes", "pair", p.pair, sizeof(p.pair));
+	if (!named || !vmp_pair_name_valid(p.pair) || !attr(primitive, "id", p.rsc, sizeof(p.rsc)) || cib->n_pairs == VMP_PCMK_MAX_PAIRS) {
+		cib->n_skipped++;
+		return;
+	}
+	if (clone && !attr(clone, "id", p.clone, sizeof(p.clone)))
+		p.clone[0] = '\0';
+
+	p.managed = w->managed_default;
+	if (meta_get(w, c, "is-managed", value, sizeof(value), owner)) {
+		p.managed = truth(value);
+		if (!p.managed)
+			freeze(&p, "is-managed=false", owner);
+	} else if (!p.managed) {
+		freeze(&p, "is-managed-default", "the cluster");
+	}
+	if (meta_get(w, c, "maintenance", value, sizeof(value), owner) && truth(value)) {
+		p.maintenance = true;
+		freeze(&p, "maintenance", owner);
+	}
+	if (w->node_maintenance) {
+		p.maintenance = true;
+		freeze(&p, "maintenance", w->node);
+	}
+	if (cib->maintenance_mode) {
+		p.maintenance = true;
+		freeze(&p, "maintenance-mode", "the cluster");
+	}
+	p.enabled = !(meta_get(w, c, "target-role", value, sizeof(value), owner) && !strcasecmp(value, "Stopped"));
+	cib->pairs[cib->n_pairs++] = p;
+}
+
+static bool is_pair_type(xmlNode *n)
+{
+	return attr_is(n, "class", "ocf") && attr_is(n, "provider", "vmpair") && attr_is(n, "type", "pair");
+}
+
+/* Goes down; parents holds the resources around `n`, outermost first. */
+static void walk_resources(const struct walk *w, xmlNode *n, xmlNode **parents, unsigned depth)
+{
+	for (; n; n = n->next) {
+		if (is(n, "primitive")) {
+			struct chain c = {.rsc = {n}, .n = 1};
+			xmlNode *clone = NULL, *template = NULL;
+			char id[128];
+			if (attr(n, "template", id, sizeof(id)))
+				for (xmlNode *t = w->resources->children; t && !template; t = t->next)
+					if (is(t, "template") && attr_is(t, "id", id))
+						template = t;
+			if (!is_pair_type(n) && !(template && is_pair_type(template)))
+				continue;
+			if (template)
+				c.rsc[c.n++] = template;
+			for (unsigned i = depth; i > 0; i--) {
+				c.rsc[c.n++] = parents[i - 1];
+				if (is(parents[i - 1], "clone") || is(parents[i - 1], "master"))
+					clone = parents[i - 1];
+			}
+			add_pair(w, &c, n, clone);
+		} else if ((is(n, "group") || is(n, "clone") || is(n, "master") || is(n, "bundle")) && depth < MAX_DEPTH) {
+			parents[depth] = n;
+			walk_resources(w, n->children, parents, depth + 1);
+		}
+	}
+}
+
+static uint64_t number(xmlNode *n, const char *name)
+{
+	char text[32];
+	return attr(n, name, text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
+}
+
+static bool option(xmlNode *crm_config, const char *name, bool def)
+{
+	char value[64];
+	return nv_get(crm_config, "cluster_property_set", name, value, sizeof(value)) ? truth(value) : def;
+}
+
+static void xml_doc_free_p(xmlDoc **d)
+{
+	xmlFreeDoc(*d);
+}
+
+int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib *ret, char *reason, size_t reason_size)
+{
+	if (len > INT_MAX) {
+		snprintf(reason, reason_size, "the CIB is too large");
+		return -EBADMSG;
+	}
+	/* No entities, no network, no output: the file is data. */
+	__attribute__((cleanup(xml_doc_free_p))) xmlDoc *doc =
+		xmlReadMemory(xml, (int)len, "cib.xml", NULL, XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	xmlNode *root = doc ? xmlDocGetRootElement(doc) : NULL;
+	if (!root || !is(root, "cib")) {
+		snprintf(reason, reason_size, doc ? "the file is no CIB" : "the CIB is not well-formed XML");
+		return -EBADMSG;
+	}
+	xmlNode *conf = child(root, "configuration");
+	if (!conf) {
+		snprintf(reason, reason_size, "the CIB has no configuration section");
+		return -EBADMSG;
+	}
+
+	struct vmp_cib *cib = calloc(1, sizeof(*cib));
+	if (!cib) {
+		snprintf(reason, reason_size, "out of memory");
+		return -ENOMEM;
+	}
+	xmlNode *crm_config = child(conf, "crm_config"), *nodes = child(conf, "nodes");
+	cib->admin_epoch = number(root, "admin_epoch");
+	cib->epoch = number(root, "epoch");
+	cib->num_updates = number(root, "num_updates");
+	cib->stonith_enabled = option(crm_config, "stonith-enabled", true);
+	cib->maintenance_mode = option(crm_config, "maintenance-mode", false);
+
+	struct walk w = {
+		.cib = cib, .resources = child(conf, "resources"), .rsc_defaults = child(conf, "rsc_defaults"), .node = node,
+		.managed_default = option(crm_config, "is-managed-default", true),
+	};
+	for (xmlNode *n = nodes ? nodes->children : NULL; n; n = n->next) {
+		char value[64];
+		if (is(n, "node") && attr_is(n, "uname", node) && nv_get(n, "instance_attributes", "maintenance", value, sizeof(value)))
+			w.node_maintenance = truth(value);
+	}
+	xmlNode *parents[MAX_DEPTH];
+	if (w.resources)
+		walk_resources(&w, w.resources->children, parents, 0);
+	*ret = *cib;
+	free(cib);
+	return 0;
+}
