@@ -38,6 +38,13 @@ tests_unit_test_net_SOURCES = tests/unit/test_net.c tests/unit/msggen.h
 tests_unit_test_net_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_net_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_net_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_store
+TESTS += tests/unit/test_store
+tests_unit_test_store_SOURCES = tests/unit/test_store.c tests/unit/msggen.h tests/unit/testdir.h
+tests_unit_test_store_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_store_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_store_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync
+tests_unit_test_store_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
 
 
