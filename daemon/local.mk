@@ -31,7 +31,8 @@ libvmpaird_la_SOURCES += \
 	%D%/slot.c %D%/slot.h \
 	%D%/probe.c %D%/probe.h \
 	%D%/domxml.c %D%/domxml.h \
-	%D%/virt.h
+	%D%/virt.c %D%/virt.h \
+	%D%/virtcall.c %D%/virtcall.h
 
 
 # --- what the agents and the command line share with the daemon: needs nothing but jansson ---

@@ -53,8 +53,8 @@ endif
 
 # --- virtual machines ---
 if UNIT_TESTS
-check_PROGRAMS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
-TESTS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot
+check_PROGRAMS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot tests/unit/test_virt
+TESTS += tests/unit/test_domxml tests/unit/test_probe tests/unit/test_proc tests/unit/test_slot tests/unit/test_virt
 tests_unit_test_domxml_SOURCES = tests/unit/test_domxml.c
 tests_unit_test_domxml_CPPFLAGS = $(TEST_CPPFLAGS) -DTEST_DIR='"$(abs_top_srcdir)/tests/unit/domxml"'
 tests_unit_test_domxml_CFLAGS = $(TEST_CFLAGS)
@@ -71,6 +71,10 @@ tests_unit_test_slot_SOURCES = tests/unit/test_slot.c
 tests_unit_test_slot_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_slot_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_slot_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+tests_unit_test_virt_SOURCES = tests/unit/test_virt.c
+tests_unit_test_virt_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_virt_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_virt_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
 EXTRA_DIST += %D%/unit/domxml
 
