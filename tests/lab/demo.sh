@@ -2,14 +2,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # demo.sh [--json FILE]: a pair made by pcs on three nodes; its VM is killed, its node cut off, it is moved by vmpair and by pcs,
 # and a client that asks every 2 ms says what it noticed. ./run.sh demo installs and builds first.
+# shellcheck disable=SC2154 # what events set
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=pair.sh disable=SC2154
+# shellcheck source-path=SCRIPTDIR source=pair.sh
 . "$LAB_SRC/pair.sh"
 
-json=
-[ "${1-}" != --json ] || json=$2
+json='' only_usage=''
+while [ $# -gt 0 ]; do
+	case "$1" in
+	--check-usage) only_usage=yes ;;
+	--json)
+		[ -n "${2-}" ] || { echo "usage: demo [--json FILE]" >&2; exit 2; }
+		json=$2
+		shift
+		;;
+	*)
+		echo "usage: demo [--json FILE]" >&2
+		exit 2
+		;;
+	esac
+	shift
+done
+[ -z "$only_usage" ] || exit 0
 begun=$SECONDS
 end() {
 	local rc=$?

@@ -7,7 +7,12 @@ dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
+	%D%/bench.sh \
 	%D%/bench/failover.sh \
+	%D%/bench/ipaddr2.sh \
+	%D%/bench/keepalived.sh \
+	%D%/bench/lib.sh \
+	%D%/bench/virtualdomain.sh \
 	%D%/demo.sh \
 	%D%/lab.sh \
 	%D%/lib.sh \

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Runs inside a lab node (see nodeinit.c): sets the node's file systems up and handles its daemons by name.
 #   node.sh setup | start DAEMON | stop DAEMON | signal DAEMON SIGNAL | running DAEMON
-# DAEMON: syslog corosync libvirtd vmpaird pacemaker keepalived
+# DAEMON: syslog corosync libvirtd vmpaird pacemaker keepalived svc (the guests' service, on the node itself)
 set -euo pipefail
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -102,6 +102,7 @@ start() {
 		;;
 	vmpaird) launch vmpaird vmpaird -c /etc/vmpair/vmpaird.conf -f ;;
 	pacemaker) PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_fail_fast=no launch pacemaker pacemakerd ;;
+	svc) launch svc /var/lib/libvirt/images/guest-svc ;;
 	keepalived) launch keepalived keepalived -n -l -D -f /etc/keepalived/keepalived.conf ;;
 	*)
 		echo "node.sh: unknown daemon $1" >&2

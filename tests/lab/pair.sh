@@ -77,6 +77,7 @@ event_agreed() { # event_agreed PAIR SECONDS: waits until Pacemaker shows anothe
 		new_primary=$(pcmk_promoted "$1" "$node")
 		uptime_ms
 		if [ -n "$new_primary" ] && [ "$new_primary" != "$old_primary" ]; then
+			# shellcheck disable=SC2034 # for the caller
 			agreed_ms=$((REPLY - event_t0))
 			break
 		fi

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # mkimage.sh DIR: puts the lab's guest into DIR: vmlinuz (Debian's cloud kernel, unpacked, not installed) and
-# initrd.gz (busybox, the modules of a virtio guest, svc). Does nothing when DIR is up to date.
+# initrd.gz (busybox, the modules of a virtio guest, svc), and guest-svc, the service alone. Does nothing when DIR is up to date.
 set -euo pipefail
 
 out=${1:?usage: mkimage.sh DIR}
@@ -36,11 +36,12 @@ if [ ! -f "$out/vmlinuz" ] || [ ! -d "$out/modules" ]; then
 	mv "$tmp"/kernel/boot/vmlinuz-* "$out/vmlinuz"
 fi
 
-if [ ! -f "$out/initrd.gz" ] || [ "$src/svc.c" -nt "$out/initrd.gz" ] || [ "$src/init" -nt "$out/initrd.gz" ] ||
+if [ ! -f "$out/initrd.gz" ] || [ ! -f "$out/guest-svc" ] || [ "$src/svc.c" -nt "$out/initrd.gz" ] || [ "$src/init" -nt "$out/initrd.gz" ] ||
 	[ "$src/mkimage.sh" -nt "$out/initrd.gz" ] || [ "$out/vmlinuz" -nt "$out/initrd.gz" ]; then
 	root=$tmp/root
 	mkdir -p "$root"/{bin,dev,etc,lib,proc,sys,tmp}
 	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O2 -static -s -Wall -Wextra -Werror -o "$root/bin/guest-svc" "$src/svc.c"
+	cp "$root/bin/guest-svc" "$out/guest-svc" # for services that run on a node itself
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	"$root/bin/busybox" --list | grep -vx busybox | while read -r applet; do
 		ln -s busybox "$root/bin/$applet"
