@@ -119,7 +119,7 @@ static int make_dir(const char *path)
 	return 0;
 }
 
-static void realtime(const struct vmp_daemon *d)
+static void realtime(const struct vmp_daemon *d, int flags)
 {
 	struct sched_param sp = { .sched_priority = REALTIME_PRIORITY };
 
@@ -128,7 +128,7 @@ static void realtime(const struct vmp_daemon *d)
 	/* Without MCL_ONFAULT the untouched stacks of all threads would count as resident. */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
 		vmp_log(LOG_WARNING, "memory cannot be locked (%s): under memory pressure failovers may be late", strerror(errno));
-	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &sp) < 0)
+	if (sched_setscheduler(0, SCHED_RR | flags, &sp) < 0)
 		vmp_log(LOG_WARNING, "no real-time priority (%s): under load leases may lapse", strerror(errno));
 }
 
@@ -269,17 +269,18 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	if (r < 0)
 		return r;
 	vmp_loop_set_after(d->loop, after_each, d);
-	/* These have threads that must not be real-time ones, so they come before realtime(). */
+	/* These have threads that must not be real-time ones, so they come first. */
 	r = vmp_virt_new(&d->virt, &vo, reason, size);
 	if (r < 0)
 		return r;
 	r = vmp_group_new(d);
 	if (r < 0)
 		return r;
-	realtime(d);
-	r = vmp_gate_new(&d->gate, &gc, reason, size);
+	realtime(d, 0);
+	r = vmp_gate_new(&d->gate, &gc, reason, size); /* its worker is on the failover path and inherits the priority */
 	if (r < 0)
 		return r;
+	realtime(d, SCHED_RESET_ON_FORK); /* later threads and helpers are ordinary ones */
 	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
 		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
 	ops = vmp_loop_ops(d->loop);
