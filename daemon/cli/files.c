@@ -39,8 +39,6 @@ int cmd_keygen(struct cli *cli, int argc, char **argv)
 	(void)argc, (void)argv;
 	vmp_diag_init(&diag);
 	int rc = vmp_keys_generate(path, cli->force, &diag);
-	if (rc == -EEXIST && !diag.count)
-		return cli_error(cli, VMP_CTL_FAILED, "%s exists: `vmpair key rotate' changes keys without an outage; --force replaces the file", path);
 	if (rc < 0)
 		return failed(cli, path, rc, &diag);
 	printf("%s: new key. Copy the file to all nodes (mode 0600), then start or reload vmpaird there.\n", path);
@@ -121,8 +119,6 @@ int cmd_key(struct cli *cli, int argc, char **argv)
 		return list_keys(cli, path);
 	if (!strcmp(what, "add")) {
 		rc = vmp_keys_add(path, &new_id, &diag);
-		if (rc == -ENOSPC && !diag.count)
-			return cli_error(cli, VMP_CTL_FAILED, "%s holds %d keys already: drop one first", path, VMP_KEYS_MAX);
 		if (rc == 0)
 			printf("key %u added, valid for receiving\n", new_id);
 	} else if (!strcmp(what, "use")) {
@@ -131,16 +127,15 @@ int cmd_key(struct cli *cli, int argc, char **argv)
 			printf("key %lu is used for sending after a reload of vmpaird\n", id);
 	} else if (!strcmp(what, "drop")) {
 		rc = vmp_keys_drop(path, (uint16_t)id, &diag);
-		if (rc == -EBUSY && !diag.count)
-			return cli_error(cli, VMP_CTL_FAILED, "key %lu is used for sending: use another one first", id);
 		if (rc == 0)
 			printf("key %lu dropped; it is refused after a reload of vmpaird\n", id);
 	} else {
 		return VMP_CTL_USAGE;
 	}
-	if (rc == -ENOENT && with_id && !diag.count && access(path, F_OK) == 0)
-		return cli_error(cli, VMP_CTL_NOT_FOUND, "%s holds no key %lu", path, id);
-	return rc < 0 ? failed(cli, path, rc, &diag) : VMP_CTL_OK;
+	if (rc == 0)
+		return VMP_CTL_OK;
+	failed(cli, path, rc, &diag);
+	return rc == -ENOENT && with_id && access(path, F_OK) == 0 ? VMP_CTL_NOT_FOUND : VMP_CTL_FAILED;
 }
 
 int cmd_check_config(struct cli *cli, int argc, char **argv)

@@ -90,7 +90,7 @@ static int usage_error(const struct cli *cli, const char *what)
 	if (cli->cmd)
 		fprintf(stderr, "Usage: vmpair %s %s   (vmpair %s --help)\n", cli->cmd->name, cli->cmd->args, cli->cmd->name);
 	else
-		fputs("Try `vmpair --help'.\n", stderr);
+		fputs("Usage: vmpair COMMAND [OPTION]... [ARGUMENT]...   (vmpair --help)\n", stderr);
 	return VMP_CTL_USAGE;
 }
 
