@@ -100,7 +100,8 @@ int vmp_entry_parse(const char *text, struct vmp_addr *ret_, unsigned int max, u
 		}
 		snprintf(item, sizeof(item), "%.*s", (int)(len < sizeof(item) ? len : sizeof(item) - 1), p);
 		if (len >= sizeof(item) || vmp_addr_parse(item, &ret_[count]) < 0) {
-			snprintf(reason, reason_size, "'%s' is not ADDRESS/PREFIX (such as 192.0.2.10/24 or 2001:db8::10/64)", item);
+			snprintf(reason, reason_size,
+				 "'%s' is not ADDRESS/PREFIX (such as 192.0.2.10/24 or 2001:db8::10/64)", item);
 			return -EINVAL;
 		}
 		if (vmp_addr_host_check(&ret_[count], reason, reason_size) < 0)
@@ -146,7 +147,8 @@ int vmp_internal_net_parse(const char *text, struct vmp_internal_net *ret_, char
 
 	snprintf(prefix, sizeof(prefix), "%.*s", (int)(len < sizeof(prefix) ? len : sizeof(prefix) - 1), text);
 	if (len >= sizeof(prefix) || vmp_addr_parse(prefix, &net.net) < 0) {
-		snprintf(reason, reason_size, "'%s' is not NETWORK/PREFIX[@BRIDGE] (such as 192.168.77.0/24@br-int)", prefix);
+		snprintf(reason, reason_size, "'%s' is not NETWORK/PREFIX[@BRIDGE] (such as 192.168.77.0/24@br-int)",
+			 prefix);
 		return -EINVAL;
 	}
 	if (at) {
@@ -157,7 +159,8 @@ int vmp_internal_net_parse(const char *text, struct vmp_internal_net *ret_, char
 		snprintf(net.bridge, sizeof(net.bridge), "%s", at + 1);
 	}
 	if (net.net.prefix > addr_bits(&net.net) - 2 || !host_bits_all(&net.net, false)) {
-		snprintf(reason, reason_size, "%s is not a network with room for members (the bits after /%u must be 0)",
+		snprintf(reason, reason_size,
+			 "%s is not a network with room for members (the bits after /%u must be 0)",
 			 vmp_addr_str(&net.net, true, buf), net.net.prefix);
 		return -EINVAL;
 	}
@@ -174,7 +177,8 @@ bool vmp_addr_equal(const struct vmp_addr *a, const struct vmp_addr *b)
 	return a->family == b->family && !memcmp(a->bytes, b->bytes, addr_bits(a) / 8);
 }
 
-const struct vmp_addr *vmp_entry_common(const struct vmp_addr *a, unsigned int n_a, const struct vmp_addr *b, unsigned int n_b)
+const struct vmp_addr *vmp_entry_common(const struct vmp_addr *a, unsigned int n_a, const struct vmp_addr *b,
+					unsigned int n_b)
 {
 	for (unsigned int i = 0; i < n_a; i++)
 		for (unsigned int k = 0; k < n_b; k++)
@@ -217,8 +221,8 @@ int vmp_mac_parse(const char *text, uint8_t ret_[static 6])
 	for (int i = 0; i < 6; i++, text += 3) {
 		unsigned int byte;
 
-		if (!isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) || text[2] != (i < 5 ? ':' : '\0') ||
-		    sscanf(text, "%2x", &byte) != 1)
+		if (!isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]) ||
+		    text[2] != (i < 5 ? ':' : '\0') || sscanf(text, "%2x", &byte) != 1)
 			return -EINVAL;
 		mac[i] = (uint8_t)byte;
 	}

@@ -91,7 +91,8 @@ static xmlNodePtr child(xmlNodePtr parent, const char *name)
 	return next_named(parent->children, name);
 }
 
-/* Copy of an attribute's value in `buf`; false when it is absent, or longer than any value that means something here. */
+/* Copy of an attribute's value in `buf`; false when it is absent, or longer than any value that means something here.
+ */
 static bool attr(xmlNodePtr n, const char *name, char *buf, size_t size)
 {
 	CLEANUP_XML xmlChar *v = xmlGetNoNsProp(n, (const xmlChar *)name);
@@ -204,7 +205,8 @@ static int parse(struct ctx *c, const char *text, size_t len, xmlDocPtr *ret_)
 	xmlDocPtr doc;
 
 	if (len > VMP_DOMXML_MAX) {
-		snprintf(c->reason, c->reason_size, "%s: larger than %u bytes: this is no libvirt domain XML", c->name, VMP_DOMXML_MAX);
+		snprintf(c->reason, c->reason_size, "%s: larger than %u bytes: this is no libvirt domain XML", c->name,
+			 VMP_DOMXML_MAX);
 		return -EFBIG;
 	}
 	pc = xmlNewParserCtxt();
@@ -215,8 +217,8 @@ static int parse(struct ctx *c, const char *text, size_t len, xmlDocPtr *ret_)
 	pc->sax->internalSubset = refuse_dtd;
 	pc->sax->serror = keep_first_error;
 	doc = xmlCtxtReadMemory(pc, text, (int)len, NULL, NULL,
-				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOBLANKS | XML_PARSE_NOCDATA |
-					XML_PARSE_BIG_LINES);
+				XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOBLANKS |
+					XML_PARSE_NOCDATA | XML_PARSE_BIG_LINES);
 	xmlFreeParserCtxt(pc);
 	if (doc && !st.dtd) {
 		*ret_ = doc;
@@ -232,7 +234,8 @@ static int parse(struct ctx *c, const char *text, size_t len, xmlDocPtr *ret_)
 /* Each item is fed as kind, length, bytes: no two different trees give the same stream. */
 static void feed(gnutls_hash_hd_t h, char kind, const void *data, size_t len)
 {
-	uint8_t head[5] = { (uint8_t)kind, (uint8_t)len, (uint8_t)(len >> 8), (uint8_t)(len >> 16), (uint8_t)(len >> 24) };
+	uint8_t head[5] = { (uint8_t)kind, (uint8_t)len, (uint8_t)(len >> 8), (uint8_t)(len >> 16),
+			    (uint8_t)(len >> 24) };
 
 	gnutls_hash(h, head, sizeof(head));
 	if (len)
@@ -354,7 +357,9 @@ static int refuse_bypasses(struct ctx *c)
 {
 	for (xmlNodePtr n = child(c->devices, "hostdev"); n; n = next_named(n->next, "hostdev"))
 		if (attr_is(n, "type", "pci") || attr_is(n, "type", "net"))
-			return bad(c, n, "a host device of type pci or net is refused: a network card in the guest's hands by-passes the gate");
+			return bad(c, n,
+				   "a host device of type pci or net is refused: a network card in the guest's hands "
+				   "by-passes the gate");
 	for (xmlNodePtr n = c->root->children; n; n = n->next) {
 		if (n->type != XML_ELEMENT_NODE || !n->ns || xmlStrcmp(n->ns->href, (const xmlChar *)QEMU_NS) != 0)
 			continue;
@@ -364,7 +369,10 @@ static int refuse_bypasses(struct ctx *c)
 			if (a->type != XML_ELEMENT_NODE || !attr(a, "value", value, sizeof(value)))
 				continue;
 			if (!strcmp(value, "-netdev") || !strcmp(value, "-nic") || !strcmp(value, "-net"))
-				return bad(c, a, "qemu argument %s is refused: such a network card by-passes the gate (use <interface>)", value);
+				return bad(c, a,
+					   "qemu argument %s is refused: such a network card by-passes the gate (use "
+					   "<interface>)",
+					   value);
 		}
 	}
 	return 0;
@@ -400,16 +408,21 @@ static int make_entry_nic(struct ctx *c, xmlNodePtr nic)
 
 	n = child(nic, "mac");
 	if (!n || !attr(n, "address", text, sizeof(text)))
-		return bad(c, nic, "the entry NIC has no <mac address='...'/> (both members share it: it must be given)");
+		return bad(c, nic,
+			   "the entry NIC has no <mac address='...'/> (both members share it: it must be given)");
 	if (vmp_mac_parse(text, c->out->entry_mac) < 0)
 		return bad(c, n, "'%s' is not a unicast MAC address", text);
 	for (size_t i = 0; i < ARRAY_SIZE(bridge_only); i++)
 		if ((n = child(nic, bridge_only[i])))
-			return bad(c, n, "<%s> on the entry NIC is refused: the entry gate needs a plain port of a Linux bridge", bridge_only[i]);
+			return bad(c, n,
+				   "<%s> on the entry NIC is refused: the entry gate needs a plain port of a Linux "
+				   "bridge",
+				   bridge_only[i]);
 	n = child(nic, "bandwidth");
 	if (n && child(n, "outbound") && !c->par->shaping_ok)
 		return bad(c, child(n, "outbound"),
-			   "<outbound> bandwidth on the entry NIC excludes the entry gate on kernels before 6.6 (remove it; <inbound> is fine)");
+			   "<outbound> bandwidth on the entry NIC excludes the entry gate on kernels before 6.6 "
+			   "(remove it; <inbound> is fine)");
 	n = child(nic, "driver");
 	if (n && attr(n, "queues", text, sizeof(text))) {
 		long queues = strtol(text, NULL, 10);
@@ -437,7 +450,8 @@ static int make_nics(struct ctx *c)
 	int rc;
 
 	if (p->internal && !strcmp(internal_bridge, p->entry_nic))
-		return bad(c, c->devices, "the internal net is on the entry bridge '%s' (give it a bridge of its own)", p->entry_nic);
+		return bad(c, c->devices, "the internal net is on the entry bridge '%s' (give it a bridge of its own)",
+			   p->entry_nic);
 	for (n = child(c->devices, "interface"); n; n = next_named(n->next, "interface")) {
 		xmlNodePtr source = child(n, "source");
 		char type[32], bridge[64];
@@ -445,32 +459,47 @@ static int make_nics(struct ctx *c)
 		if (!attr(n, "type", type, sizeof(type)))
 			return bad(c, n, "<interface> has no type");
 		if (!strcmp(type, "direct"))
-			return bad(c, n, "macvtap (<interface type='direct'>) is refused: it by-passes the entry gate (use type='bridge')");
+			return bad(c, n,
+				   "macvtap (<interface type='direct'>) is refused: it by-passes the entry gate (use "
+				   "type='bridge')");
 		if (!strcmp(type, "hostdev") || !strcmp(type, "vdpa") || !strcmp(type, "vhostuser"))
-			return bad(c, n, "<interface type='%s'> is refused: it by-passes the entry gate (use type='bridge')", type);
+			return bad(c, n,
+				   "<interface type='%s'> is refused: it by-passes the entry gate (use type='bridge')",
+				   type);
 		if (strcmp(type, "bridge") != 0 || !source || !attr(source, "bridge", bridge, sizeof(bridge)))
 			continue;
 		if (!strcmp(bridge, p->entry_nic)) {
 			if (entry)
-				return bad(c, n, "a second interface on the entry bridge '%s' (the first is in line %ld)", bridge, xmlGetLineNo(entry));
+				return bad(c, n,
+					   "a second interface on the entry bridge '%s' (the first is in line %ld)",
+					   bridge, xmlGetLineNo(entry));
 			entry = n;
 		} else if (p->internal && (internal_bridge[0] == '\0' || !strcmp(bridge, internal_bridge))) {
 			if (internal && internal_bridge[0] != '\0')
-				return bad(c, n, "a second interface on the internal bridge '%s' (the first is in line %ld)", bridge,
-					   xmlGetLineNo(internal));
+				return bad(c, n,
+					   "a second interface on the internal bridge '%s' (the first is in line %ld)",
+					   bridge, xmlGetLineNo(internal));
 			if (internal)
-				return bad(c, n, "two interfaces could be the internal one, here and in line %ld (say which: internal_net=%s)",
+				return bad(c, n,
+					   "two interfaces could be the internal one, here and in line %ld (say which: "
+					   "internal_net=%s)",
 					   xmlGetLineNo(internal), "PREFIX@BRIDGE");
 			internal = n;
-			snprintf(c->out->internal_bridge, sizeof(c->out->internal_bridge), "%.*s", IFNAMSIZ - 1, bridge);
+			snprintf(c->out->internal_bridge, sizeof(c->out->internal_bridge), "%.*s", IFNAMSIZ - 1,
+				 bridge);
 		}
 	}
 	if (!entry)
-		return bad(c, c->devices, "no <interface type='bridge'> has <source bridge='%s'/>, the pair's entry_nic", p->entry_nic);
+		return bad(c, c->devices,
+			   "no <interface type='bridge'> has <source bridge='%s'/>, the pair's entry_nic",
+			   p->entry_nic);
 	if (p->internal && !internal && internal_bridge[0] != '\0')
-		return bad(c, c->devices, "no <interface type='bridge'> has <source bridge='%s'/>, the bridge of internal_net", internal_bridge);
+		return bad(c, c->devices,
+			   "no <interface type='bridge'> has <source bridge='%s'/>, the bridge of internal_net",
+			   internal_bridge);
 	if (p->internal && !internal)
-		return bad(c, c->devices, "no <interface type='bridge'> besides the entry NIC could be on the internal net");
+		return bad(c, c->devices,
+			   "no <interface type='bridge'> besides the entry NIC could be on the internal net");
 
 	for (n = child(c->devices, "interface"); n; n = next) {
 		next = next_named(n->next, "interface");
@@ -496,7 +525,9 @@ static int make_nics(struct ctx *c)
 	for (unsigned int i = 0; i <= others; i++) {
 		vmp_slot_mac(p->pair, p->slot->node_id, i, mac);
 		if (!memcmp(mac, c->out->entry_mac, sizeof(mac)))
-			return bad(c, entry, "the entry MAC is one vmpair gives to other NICs (choose another, such as 52:54:00:...)");
+			return bad(c, entry,
+				   "the entry MAC is one vmpair gives to other NICs (choose another, such as "
+				   "52:54:00:...)");
 	}
 	return 0;
 }
@@ -519,8 +550,10 @@ static int make_overlay(struct ctx *c, xmlNodePtr disk)
 	if (!target || !attr(target, "dev", dev, sizeof(dev)) || !token_ok(dev))
 		return bad(c, disk, "the disk has no <target dev='...'/> such as vda");
 	if ((n = child(disk, "encryption")) || (n = child(source, "encryption")) || (n = child(source, "slices")))
-		return bad(c, n, "<%s> is not supported on a writable disk: its content is cloned by an overlay", n->name);
-	if (driver && xmlHasProp(driver, (const xmlChar *)"type") && (!attr(driver, "type", format, sizeof(format)) || !token_ok(format)))
+		return bad(c, n, "<%s> is not supported on a writable disk: its content is cloned by an overlay",
+			   n->name);
+	if (driver && xmlHasProp(driver, (const xmlChar *)"type") &&
+	    (!attr(driver, "type", format, sizeof(format)) || !token_ok(format)))
 		return bad(c, driver, "the disk's driver type is not the name of an image format");
 	for (unsigned int i = 0; i < c->out->n_disks; i++) {
 		const char *base = strrchr(c->out->disk[i].path, '/') + 1;
@@ -567,7 +600,10 @@ static int make_disks(struct ctx *c)
 		if (!strcmp(device, "cdrom") || child(n, "readonly") || child(n, "shareable") || child(n, "transient"))
 			continue;
 		if (strcmp(type, "file") != 0)
-			return bad(c, n, "a writable disk of type '%s' would be written by both members (make it <readonly/>, or type='file')", type);
+			return bad(c, n,
+				   "a writable disk of type '%s' would be written by both members (make it "
+				   "<readonly/>, or type='file')",
+				   type);
 		rc = make_overlay(c, n);
 		if (rc < 0)
 			return rc;
@@ -577,7 +613,8 @@ static int make_disks(struct ctx *c)
 
 static int make_firmware(struct ctx *c)
 {
-	xmlNodePtr os = child(c->root, "os"), loader = os ? child(os, "loader") : NULL, nvram = os ? child(os, "nvram") : NULL;
+	xmlNodePtr os = child(c->root, "os"), loader = os ? child(os, "loader") : NULL,
+		   nvram = os ? child(os, "nvram") : NULL;
 	char path[1200], template[1024];
 	bool has_template;
 
@@ -641,16 +678,21 @@ static int make_sysinfo(struct ctx *c)
 		     add_fwcfg(fw, "internal-mac", vmp_mac_str(p->slot->internal_mac, buf));
 	buf[0] = '\0';
 	for (unsigned int i = 0; i < p->n_entry && len < sizeof(buf); i++)
-		len += (size_t)snprintf(buf + len, sizeof(buf) - len, "%s%s", i ? " " : "", vmp_addr_str(&p->entry[i], true, addr));
+		len += (size_t)snprintf(buf + len, sizeof(buf) - len, "%s%s", i ? " " : "",
+					vmp_addr_str(&p->entry[i], true, addr));
 	ok = ok && add_fwcfg(fw, "entry", buf) && add_fwcfg(fw, "entry-mac", vmp_mac_str(c->out->entry_mac, addr));
 	return ok ? 0 : no_memory(c);
 }
 
 static int transform(struct ctx *c)
 {
-	static const struct { const char *name, *value; } on[] = {
+	static const struct {
+		const char *name, *value;
+	} on[] = {
 		/* A guest that panicked or powered off must not linger as a process; one that reboots goes on. */
-		{ "on_poweroff", "destroy" }, { "on_reboot", "restart" }, { "on_crash", "destroy" },
+		{ "on_poweroff", "destroy" },
+		{ "on_reboot", "restart" },
+		{ "on_crash", "destroy" },
 	};
 	xmlNodePtr n;
 	int rc;
@@ -682,8 +724,8 @@ static int transform(struct ctx *c)
 
 /* --- entry points --------------------------------------------------------------------- */
 
-static int load(struct ctx *c, const char *text, size_t len, const char *name, const struct vmp_domxml_params *params, char *reason,
-		size_t reason_size)
+static int load(struct ctx *c, const char *text, size_t len, const char *name, const struct vmp_domxml_params *params,
+		char *reason, size_t reason_size)
 {
 	int rc;
 
@@ -795,7 +837,8 @@ int vmp_domxml_read(const char *path, char **ret_text, size_t *ret_len, char *re
 		len += (size_t)n;
 	}
 	if (len > VMP_DOMXML_MAX) {
-		snprintf(reason, reason_size, "%s: larger than %u bytes: this is no libvirt domain XML", path, VMP_DOMXML_MAX);
+		snprintf(reason, reason_size, "%s: larger than %u bytes: this is no libvirt domain XML", path,
+			 VMP_DOMXML_MAX);
 		return -EFBIG;
 	}
 	text[len] = '\0';

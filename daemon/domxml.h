@@ -7,11 +7,12 @@
  *   the interface on bridge `entry_nic` (exactly one, with an explicit MAC: the shared entry MAC) becomes
  *     <interface type='ethernet'> on the slot's persistent tap, managed='no': the gate makes that tap;
  *   the interface on the internal bridge gets the slot's MAC and tap name; all others get MACs of their own;
- *   writable file disks become qcow2 overlays DIR/TARGET.qcow2 of the template's file, UEFI variables go to DIR/nvram.fd;
- *     writable disks of other types are refused unless <shareable/> or <transient/>; read-only ones stay;
- *   fw_cfg entries opt/org.vmpair/{pair,slot,hostname,machine-id,internal-address,internal-mac,entry,entry-mac} are added to
- *     <sysinfo type='fwcfg'>, existing sysinfo is kept (an SMBIOS uuid is made to agree). "entry" is blank separated.
- * What could carry frames past the gate (SR-IOV, macvtap, vhost-user, PCI passthrough, qemu -netdev) is refused.
+ *   writable file disks become qcow2 overlays DIR/TARGET.qcow2 of the template's file, UEFI variables go to
+ * DIR/nvram.fd; writable disks of other types are refused unless <shareable/> or <transient/>; read-only ones stay;
+ *   fw_cfg entries opt/org.vmpair/{pair,slot,hostname,machine-id,internal-address,internal-mac,entry,entry-mac} are
+ * added to <sysinfo type='fwcfg'>, existing sysinfo is kept (an SMBIOS uuid is made to agree). "entry" is blank
+ * separated. What could carry frames past the gate (SR-IOV, macvtap, vhost-user, PCI passthrough, qemu -netdev) is
+ * refused.
  *
  * Errors: -EINVAL (the XML; reason is "NAME:LINE: message (mend)"), -EFBIG, -ENOMEM, file errors from vmp_domxml_read.
  * Any thread after vmp_domxml_init() was called once by the main one.
@@ -32,12 +33,13 @@
 struct vmp_domxml_params {
 	const char *pair;
 	const struct vmp_slot *slot;
-	const char *entry_nic;			  /* host bridge of the entry NIC */
+	const char *entry_nic; /* host bridge of the entry NIC */
 	const struct vmp_addr *entry;
-	unsigned int n_entry;			  /* at most VMP_ENTRY_LIST_MAX */
-	const struct vmp_internal_net *internal; /* NULL = none; with an empty bridge the only other bridge NIC is meant */
-	const char *disk_dir;			  /* directory of this pair's overlays: absolute path */
-	bool shaping_ok;			  /* kernel >= 6.6: <bandwidth><outbound> on the entry NIC does no harm to the gate */
+	unsigned int n_entry; /* at most VMP_ENTRY_LIST_MAX */
+	const struct vmp_internal_net
+		*internal;    /* NULL = none; with an empty bridge the only other bridge NIC is meant */
+	const char *disk_dir; /* directory of this pair's overlays: absolute path */
+	bool shaping_ok;      /* kernel >= 6.6: <bandwidth><outbound> on the entry NIC does no harm to the gate */
 };
 
 struct vmp_domxml_disk {

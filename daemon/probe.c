@@ -47,7 +47,8 @@ int vmp_probe_parse(const char *text, struct vmp_probe_spec *ret_, char *reason,
 		s.kind = VMP_PROBE_HTTP;
 		p = text + 5;
 	} else {
-		snprintf(reason, reason_size, "'%.64s' is not a readiness check (none, tcp:PORT or http:PORT/PATH)", text);
+		snprintf(reason, reason_size, "'%.64s' is not a readiness check (none, tcp:PORT or http:PORT/PATH)",
+			 text);
 		return -EINVAL;
 	}
 	n = strspn(p, "0123456789");
@@ -73,7 +74,8 @@ int vmp_probe_parse(const char *text, struct vmp_probe_spec *ret_, char *reason,
 		/* It goes into the request line as it is: no blanks, no control characters. */
 		for (const char *c = p; *c != '\0'; c++) {
 			if (*c <= ' ' || *c == 0x7f || (unsigned char)*c >= 0x80) {
-				snprintf(reason, reason_size, "'%.64s': the path holds a character that must be written as %%XX", text);
+				snprintf(reason, reason_size,
+					 "'%.64s': the path holds a character that must be written as %%XX", text);
 				return -EINVAL;
 			}
 		}
@@ -105,8 +107,8 @@ static socklen_t sockaddr_of(const struct vmp_addr *addr, uint16_t port, struct 
 	return 0;
 }
 
-int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, const struct vmp_addr *addr, const char *device,
-		    uint64_t deadline_ns, char *reason, size_t reason_size)
+int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, const struct vmp_addr *addr,
+		    const char *device, uint64_t deadline_ns, char *reason, size_t reason_size)
 {
 	/* Close with a reset: a check must leave no TIME_WAIT behind, it is repeated for ever. */
 	const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
@@ -126,7 +128,8 @@ int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, 
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)) < 0 ||
 	    (device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device) + 1) < 0)) {
 		rc = -errno;
-		snprintf(reason, reason_size, "socket%s%s: %s", device ? " on " : "", device ? device : "", strerror(-rc));
+		snprintf(reason, reason_size, "socket%s%s: %s", device ? " on " : "", device ? device : "",
+			 strerror(-rc));
 		return rc;
 	}
 	if (connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
@@ -144,8 +147,8 @@ int vmp_probe_start(struct vmp_probe **ret_, const struct vmp_probe_spec *spec, 
 		p->len = (size_t)snprintf(p->request, sizeof(p->request),
 					  "GET %s HTTP/1.1\r\nHost: %s%s%s:%u\r\nUser-Agent: vmpair\r\nAccept: */*\r\n"
 					  "Connection: close\r\n\r\n",
-					  spec->path, addr->family == AF_INET6 ? "[" : "", host, addr->family == AF_INET6 ? "]" : "",
-					  spec->port);
+					  spec->path, addr->family == AF_INET6 ? "[" : "", host,
+					  addr->family == AF_INET6 ? "]" : "", spec->port);
 	p->fd = TAKE_FD(fd);
 	*ret_ = p;
 	return 0;

@@ -175,8 +175,8 @@ static int open_if_vm(pid_t pid, const char *uuid, uint64_t *ret_start, int *ret
 	return 0;
 }
 
-int vmp_proc_find_vm(const char *pid_dir, const char *name, const char *uuid, bool scan, pid_t *ret_pid, uint64_t *ret_start,
-		     int *ret_pidfd)
+int vmp_proc_find_vm(const char *pid_dir, const char *name, const char *uuid, bool scan, pid_t *ret_pid,
+		     uint64_t *ret_start, int *ret_pidfd)
 {
 	char path[4096], text[32];
 	CLEANUP_CLOSE int fd = -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Processes known for sure: a process is named by (pid, start time), held by a pidfd, and never mixed up with a later one
- * of the same number. Start times are clock ticks since boot, as in /proc/PID/stat field 22.
+ * Processes known for sure: a process is named by (pid, start time), held by a pidfd, and never mixed up with a later
+ * one of the same number. Start times are clock ticks since boot, as in /proc/PID/stat field 22.
  *
  * Any thread; nothing blocks unless said so. Negative errno; -ESRCH = no such process (any more).
  */
@@ -28,14 +28,15 @@ int vmp_proc_wait(int pidfd, int timeout_ms);
 
 /* 1 when the arguments of `pid` contain `uuid` right after "-uuid", 0 when not: is it the VM with this uuid? */
 int vmp_proc_is_vm(pid_t pid, const char *uuid);
-/* Finds the VM with this uuid: first by libvirt's PID_DIR/NAME.pid, then among all processes when `scan`. -ESRCH: none. */
-int vmp_proc_find_vm(const char *pid_dir, const char *name, const char *uuid, bool scan, pid_t *ret_pid, uint64_t *ret_start,
-		     int *ret_pidfd);
+/* Finds the VM with this uuid: first by libvirt's PID_DIR/NAME.pid, then among all processes when `scan`. -ESRCH: none.
+ */
+int vmp_proc_find_vm(const char *pid_dir, const char *name, const char *uuid, bool scan, pid_t *ret_pid,
+		     uint64_t *ret_start, int *ret_pidfd);
 
 /*
- * Runs a helper program to its end: blocks for timeout_ms at most, then kills it (-ETIMEDOUT). Its standard output and error
- * go to `out` (cut to size, always ended). Returns its exit status (0..255), or a negative errno; -ECANCELED = ended by a
- * signal. Signal mask and handlers of the helper are the default ones.
+ * Runs a helper program to its end: blocks for timeout_ms at most, then kills it (-ETIMEDOUT). Its standard output and
+ * error go to `out` (cut to size, always ended). Returns its exit status (0..255), or a negative errno; -ECANCELED =
+ * ended by a signal. Signal mask and handlers of the helper are the default ones.
  */
 int vmp_proc_run(char *const argv[], int timeout_ms, char *out, size_t out_size);
 

@@ -23,7 +23,9 @@ int vmp_pair_name_check(const char *name, char *reason, size_t reason_size)
 
 		if (c < 0x80 && (isalnum(c) || (i > 0 && strchr("_.-", c))))
 			continue;
-		snprintf(reason, reason_size, "a pair's name is made of letters, digits, '_', '.' and '-' and begins with a letter or digit");
+		snprintf(reason, reason_size,
+			 "a pair's name is made of letters, digits, '_', '.' and '-' and begins with a letter or "
+			 "digit");
 		return -EINVAL;
 	}
 	return 0;
@@ -102,7 +104,8 @@ int vmp_slot_derive(const char *pair, unsigned int node_id, const struct vmp_int
 		return -EINVAL;
 	}
 	if (net && vmp_slot_internal_addr(net, node_id, &s.internal) < 0) {
-		snprintf(reason, reason_size, "internal net %s has no host address for node id %u (choose a shorter prefix)",
+		snprintf(reason, reason_size,
+			 "internal net %s has no host address for node id %u (choose a shorter prefix)",
 			 vmp_addr_str(&net->net, true, buf), node_id);
 		return -EINVAL;
 	}
@@ -122,8 +125,8 @@ int vmp_slot_derive(const char *pair, unsigned int node_id, const struct vmp_int
 	u = h; /* RFC 9562 version 8: our own way of making it */
 	u[6] = (u[6] & 0x0f) | 0x80;
 	u[8] = (u[8] & 0x3f) | 0x80;
-	snprintf(s.uuid, sizeof(s.uuid), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-		 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	snprintf(s.uuid, sizeof(s.uuid), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0],
+		 u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 	*ret_ = s;
 	return 0;
 fail:

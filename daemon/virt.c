@@ -18,8 +18,8 @@
 #include "internal/cleanup.h"
 
 #define MS 1000000u
-#define JOBS_MAX 6	     /* of one pair in flight, hung ones included */
-#define GRACE_MS 200	     /* a job that kept its deadline gets so long to say why it failed */
+#define JOBS_MAX 6   /* of one pair in flight, hung ones included */
+#define GRACE_MS 200 /* a job that kept its deadline gets so long to say why it failed */
 #define OUT_MAX (VMP_VIRT_MAX_PAIRS * 8)
 #define STOP_WAIT_MS 200
 
@@ -54,6 +54,7 @@ struct pair {
 	enum stop_phase phase;
 	struct vmp_virt_stop stop;
 
+	uint64_t since;		   /* jobs up to this one were a former registration's */
 	unsigned int jobs, starts; /* in flight */
 };
 
@@ -75,30 +76,54 @@ static void stop_enter(struct vmp_virt *v, struct pair *p, enum stop_phase phase
 
 const char *vmp_virt_event_str(enum vmp_virt_event_type type)
 {
-	static const char *const words[] = { "started", "stopped",  "removed", "found",	       "exited",	"cause",
-					     "rebooted", "paused", "resumed", "libvirtd-lost", "libvirtd-back", "note" };
+	static const char *const words[] = {
+		[VMP_VIRT_STARTED] = "started",
+		[VMP_VIRT_STOPPED] = "stopped",
+		[VMP_VIRT_REMOVED] = "removed",
+		[VMP_VIRT_FOUND] = "found",
+		[VMP_VIRT_EXITED] = "exited",
+		[VMP_VIRT_CAUSE] = "cause",
+		[VMP_VIRT_REBOOTED] = "rebooted",
+		[VMP_VIRT_PAUSED] = "paused",
+		[VMP_VIRT_RESUMED] = "resumed",
+		[VMP_VIRT_LIBVIRTD_LOST] = "libvirtd-lost",
+		[VMP_VIRT_LIBVIRTD_BACK] = "libvirtd-back",
+		[VMP_VIRT_NOTE] = "note",
+	};
 
 	return (size_t)type < ARRAY_SIZE(words) ? words[type] : "?";
 }
 
 const char *vmp_virt_how_str(enum vmp_virt_how how)
 {
-	static const char *const words[] = { "process ended", "guest powered off", "qemu was told to end", "destroyed by hand", "crashed",
-					     "migrated away", "saved to a file", "paused by hand", "I/O error", "watchdog" };
+	static const char *const words[] = {
+		[VMP_VIRT_HOW_UNKNOWN] = "process ended",
+		[VMP_VIRT_HOW_SHUTDOWN] = "guest powered off",
+		[VMP_VIRT_HOW_SIGNAL] = "qemu was told to end",
+		[VMP_VIRT_HOW_DESTROYED] = "destroyed by hand",
+		[VMP_VIRT_HOW_CRASHED] = "crashed",
+		[VMP_VIRT_HOW_MIGRATED] = "migrated away",
+		[VMP_VIRT_HOW_SAVED] = "saved to a file",
+		[VMP_VIRT_HOW_OPERATOR] = "paused by hand",
+		[VMP_VIRT_HOW_IOERROR] = "I/O error",
+		[VMP_VIRT_HOW_WATCHDOG] = "watchdog",
+	};
 
 	return (size_t)how < ARRAY_SIZE(words) ? words[how] : "?";
 }
 
 /* --- events out ------------------------------------------------------------------ */
 
-__attribute__((format(printf, 5, 6))) static struct vmp_virt_event *tell(struct vmp_virt *v, struct pair *p, enum vmp_virt_event_type type,
-									 uint64_t at_ns, const char *fmt, ...)
+__attribute__((format(printf, 5, 6))) static struct vmp_virt_event *tell(struct vmp_virt *v, struct pair *p,
+									 enum vmp_virt_event_type type, uint64_t at_ns,
+									 const char *fmt, ...)
 {
 	struct vmp_virt_event *e;
 	va_list ap;
 
 	if (v->out_n == OUT_MAX) {
-		/* Cannot be: each round starts empty and tells less than this. Keep the newest, it is the state that counts. */
+		/* Cannot be: each round starts empty and tells less than this. Keep the newest, it is the state that
+		 * counts. */
 		v->out_head = (v->out_head + 1) % OUT_MAX;
 		v->out_n--;
 	}
@@ -168,8 +193,9 @@ static int submit_simple(struct vmp_virt *v, struct pair *p, enum vmp_vc_job_kin
 
 static void finish(struct vmp_virt *v, struct pair *p, int rc, const char *reason)
 {
-	static const enum vmp_virt_event_type result[] = { [OP_START] = VMP_VIRT_STARTED, [OP_STOP] = VMP_VIRT_STOPPED,
-							   [OP_REMOVE] = VMP_VIRT_REMOVED };
+	static const enum vmp_virt_event_type result[] = {
+		[OP_START] = VMP_VIRT_STARTED, [OP_STOP] = VMP_VIRT_STOPPED, [OP_REMOVE] = VMP_VIRT_REMOVED
+	};
 	enum op_kind op = p->op;
 
 	if (op == OP_NONE)
@@ -183,7 +209,8 @@ static void finish(struct vmp_virt *v, struct pair *p, int rc, const char *reaso
 		e->rc = rc;
 		e->tag = p->tag;
 	} else if (rc < 0) {
-		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: a VM that should not run could not be ended: %s", p->name, reason);
+		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: a VM that should not run could not be ended: %s",
+		     p->name, reason);
 	}
 	p->internal = false;
 }
@@ -201,7 +228,8 @@ static void set_run(struct vmp_virt *v, struct pair *p, pid_t pid, uint64_t star
 	p->told_exit = p->told_cause = p->paused = false;
 	p->cause = VMP_VIRT_HOW_UNKNOWN;
 	if (epoll_ctl(v->epfd, EPOLL_CTL_ADD, pidfd, &ev) < 0)
-		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: its process cannot be watched: %s", p->name, strerror(errno));
+		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: its process cannot be watched: %s", p->name,
+		     strerror(errno));
 }
 
 static void forget_run(struct vmp_virt *v, struct pair *p)
@@ -245,7 +273,8 @@ static void found(struct vmp_virt *v, struct pair *p, pid_t pid, uint64_t start_
 	if (p->op == OP_STOP)
 		return;
 	if (p->want == WANT_STOP && p->op == OP_NONE) {
-		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: a start that was given up came true: ended again", p->name);
+		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: a start that was given up came true: ended again",
+		     p->name);
 		p->stop = (struct vmp_virt_stop){ .destroy_ms = 2000, .kill_ms = 5000 };
 		p->internal = true;
 		stop_begin(v, p);
@@ -262,7 +291,8 @@ static void look(struct vmp_virt *v, struct pair *p, int dom_id)
 	int pidfd;
 	pid_t pid;
 
-	if (p->pidfd < 0 && p->op != OP_START && vmp_proc_find_vm(v->pid_dir, p->name, p->uuid, false, &pid, &start, &pidfd) == 0)
+	if (p->pidfd < 0 && p->op != OP_START &&
+	    vmp_proc_find_vm(v->pid_dir, p->name, p->uuid, false, &pid, &start, &pidfd) == 0)
 		found(v, p, pid, start, pidfd, dom_id);
 }
 
@@ -279,7 +309,9 @@ static void stop_begin(struct vmp_virt *v, struct pair *p)
 
 static void stop_enter(struct vmp_virt *v, struct pair *p, enum stop_phase phase)
 {
-	unsigned int ms = phase == S_GRACEFUL ? p->stop.graceful_ms : phase == S_KILL ? p->stop.kill_ms : p->stop.destroy_ms;
+	unsigned int ms = phase == S_GRACEFUL ? p->stop.graceful_ms
+			  : phase == S_KILL   ? p->stop.kill_ms
+					      : p->stop.destroy_ms;
 	int rc = 0;
 
 	p->phase = phase;
@@ -338,12 +370,14 @@ static void stop_late(struct vmp_virt *v, struct pair *p)
 		stop_enter(v, p, S_DESTROY);
 		break;
 	case S_DESTROY:
-		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: not ended in %u ms by libvirt: its process %d is killed", p->name,
-		     p->stop.destroy_ms, (int)p->run.pid);
+		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(),
+		     "%s: not ended in %u ms by libvirt: its process %d is killed", p->name, p->stop.destroy_ms,
+		     (int)p->run.pid);
 		stop_enter(v, p, S_KILL);
 		break;
 	case S_KILL:
-		snprintf(text, sizeof(text), "process %d does not end, %u ms after SIGKILL", (int)p->run.pid, p->stop.kill_ms);
+		snprintf(text, sizeof(text), "process %d does not end, %u ms after SIGKILL", (int)p->run.pid,
+			 p->stop.kill_ms);
 		finish(v, p, -ETIMEDOUT, text);
 		break;
 	case S_FIND:
@@ -353,7 +387,8 @@ static void stop_late(struct vmp_virt *v, struct pair *p)
 			finish(v, p, -ETIMEDOUT, "looking for the process took too long");
 		break;
 	case S_WAIT_START:
-		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: libvirtd hangs in its start; should it come true, it is ended again", p->name);
+		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(),
+		     "%s: libvirtd hangs in its start; should it come true, it is ended again", p->name);
 		finish(v, p, 0, "");
 		break;
 	case S_CLEAN:
@@ -415,7 +450,7 @@ static void job_done(struct vmp_virt *v, struct vmp_vc_msg *m)
 	struct pair *p = by_id(v, m->pair_id);
 	bool current;
 
-	if (!p)
+	if (!p || m->job_id <= p->since)
 		return;
 	p->jobs--;
 	if (m->kind == VMP_VC_START)
@@ -464,7 +499,8 @@ static void connected(struct vmp_virt *v, struct vmp_vc_msg *m)
 		if (active)
 			look(v, p, -1);
 		else if (p->pidfd >= 0 && vmp_proc_gone(p->pidfd) == 0)
-			tell(v, p, VMP_VIRT_NOTE, m->at_ns, "%s runs as process %d, but libvirt does not know it", p->name, (int)p->run.pid);
+			tell(v, p, VMP_VIRT_NOTE, m->at_ns, "%s runs as process %d, but libvirt does not know it",
+			     p->name, (int)p->run.pid);
 	}
 }
 
@@ -548,7 +584,10 @@ static void lifecycle(struct vmp_virt *v, struct vmp_vc_msg *m)
 		break;
 	case VIR_DOMAIN_EVENT_SHUTDOWN:
 		if (ours)
-			exited(v, p, m->detail == VIR_DOMAIN_EVENT_SHUTDOWN_HOST ? VMP_VIRT_HOW_SIGNAL : VMP_VIRT_HOW_SHUTDOWN, false, m->at_ns);
+			exited(v, p,
+			       m->detail == VIR_DOMAIN_EVENT_SHUTDOWN_HOST ? VMP_VIRT_HOW_SIGNAL
+									   : VMP_VIRT_HOW_SHUTDOWN,
+			       false, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_CRASHED:
 		if (ours)
@@ -560,10 +599,16 @@ static void lifecycle(struct vmp_virt *v, struct vmp_vc_msg *m)
 	case VIR_DOMAIN_EVENT_SUSPENDED:
 	case VIR_DOMAIN_EVENT_PMSUSPENDED:
 		if (ours && !p->told_exit) {
-			enum vmp_virt_how how = m->event == VIR_DOMAIN_EVENT_SUSPENDED ? paused_how(m->detail) : VMP_VIRT_HOW_UNKNOWN;
+			enum vmp_virt_how how = VMP_VIRT_HOW_UNKNOWN;
+			struct vmp_virt_event *e;
+
+			if (m->event == VIR_DOMAIN_EVENT_SUSPENDED)
+				how = paused_how(m->detail);
 
 			p->paused = true;
-			tell(v, p, VMP_VIRT_PAUSED, m->at_ns, "%s", how == VMP_VIRT_HOW_UNKNOWN ? "the guest sleeps" : vmp_virt_how_str(how))->how = how;
+			e = tell(v, p, VMP_VIRT_PAUSED, m->at_ns, "%s",
+				 how == VMP_VIRT_HOW_UNKNOWN ? "the guest sleeps" : vmp_virt_how_str(how));
+			e->how = how;
 		}
 		break;
 	case VIR_DOMAIN_EVENT_RESUMED:
@@ -757,7 +802,8 @@ int vmp_virt_next(struct vmp_virt *v, struct vmp_virt_event *ret_)
 	return 1;
 }
 
-int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, const char *uuid, struct vmp_virt_run *ret_run)
+int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, const char *uuid,
+		      struct vmp_virt_run *ret_run)
 {
 	struct pair *p = NULL;
 	uint64_t start;
@@ -775,6 +821,7 @@ int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, co
 		return -ENOSPC;
 	memset(p, 0, sizeof(*p));
 	p->id = pair_id;
+	p->since = v->next_job;
 	p->pidfd = -1;
 	p->dom_id = -1;
 	snprintf(p->name, sizeof(p->name), "%s", name);
@@ -832,7 +879,8 @@ static int copy_disks(struct vmp_vc_job *job, const struct vmp_domxml *d)
 	return job->xml ? 0 : -ENOMEM;
 }
 
-int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml *d, unsigned int timeout_ms, uint64_t tag)
+int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml *d, unsigned int timeout_ms,
+		   uint64_t tag)
 {
 	struct pair *p = by_id(v, pair_id);
 	struct vmp_vc_job *job;

@@ -2,16 +2,17 @@
 /*
  * Virtual machines through libvirt, without ever waiting for libvirt in the loop.
  *
- * The owner (the loop thread) is the only caller of these functions; none blocks. All libvirt calls are made by threads of
- * this module; their results, libvirt's events, the ends of processes (pidfd) and deadlines are collected behind one
+ * The owner (the loop thread) is the only caller of these functions; none blocks. All libvirt calls are made by threads
+ * of this module; their results, libvirt's events, the ends of processes (pidfd) and deadlines are collected behind one
  * descriptor: when vmp_virt_fd() is readable, call vmp_virt_next() until it returns 0.
  *
- * A VM's end is told by its process (pidfd) or by the guest's own power-off, never by libvirtd being away: losing, freezing
- * or restarting libvirtd ends no VM. Each pair has its own pipeline, so a call that hangs delays no other pair. A stop that
- * libvirt never answers ends by signals to the process, and "stopped" is said only when the process is known to be gone.
+ * A VM's end is told by its process (pidfd) or by the guest's own power-off, never by libvirtd being away: losing,
+ * freezing or restarting libvirtd ends no VM. Each pair has its own pipeline, so a call that hangs delays no other
+ * pair. A stop that libvirt never answers ends by signals to the process, and "stopped" is said only when the process
+ * is known to be gone.
  *
- * Domains are transient: nothing stays in libvirt after a stop. Timeouts are milliseconds, `tag` is returned with the result.
- * Errors: negative errno, sentences in `reason`.
+ * Domains are transient: nothing stays in libvirt after a stop. Timeouts are milliseconds, `tag` is returned with the
+ * result. Errors: negative errno, sentences in `reason`.
  */
 #ifndef VMP_VIRT_H
 #define VMP_VIRT_H
@@ -39,19 +40,19 @@ struct vmp_virt_opts {
 
 /* One run of a VM. */
 struct vmp_virt_run {
-	pid_t pid;		/* 0 = does not run */
-	uint64_t start_ticks;	/* of the process: (pid, start_ticks) names it for good */
+	pid_t pid;	      /* 0 = does not run */
+	uint64_t start_ticks; /* of the process: (pid, start_ticks) names it for good */
 };
 
 enum vmp_virt_event_type {
-	VMP_VIRT_STARTED,	/* result of START: rc 0 with `run`, or -errno and reason */
-	VMP_VIRT_STOPPED,	/* result of STOP: rc 0 = the process is gone; -ETIMEDOUT = it would not go */
-	VMP_VIRT_REMOVED,	/* result of REMOVE */
-	VMP_VIRT_FOUND,		/* a VM of a registered pair was found running that no request is about (see pair_add) */
-	VMP_VIRT_EXITED,	/* the VM is over: once per run, at the first evidence, also for a stop asked for */
-	VMP_VIRT_CAUSE,		/* libvirt's word on why a run ended; comes after or instead of `how` = UNKNOWN; for the journal */
-	VMP_VIRT_REBOOTED,	/* the guest rebooted: not an end */
-	VMP_VIRT_PAUSED,	/* `how` tells why */
+	VMP_VIRT_STARTED,  /* result of START: rc 0 with `run`, or -errno and reason */
+	VMP_VIRT_STOPPED,  /* result of STOP: rc 0 = the process is gone; -ETIMEDOUT = it would not go */
+	VMP_VIRT_REMOVED,  /* result of REMOVE */
+	VMP_VIRT_FOUND,	   /* a VM of a registered pair was found running that no request is about (see pair_add) */
+	VMP_VIRT_EXITED,   /* the VM is over: once per run, at the first evidence, also for a stop asked for */
+	VMP_VIRT_CAUSE,	   /* libvirt's word on why a run ended, after EXITED with `how` UNKNOWN: for the journal */
+	VMP_VIRT_REBOOTED, /* the guest rebooted: not an end */
+	VMP_VIRT_PAUSED,   /* `how` tells why */
 	VMP_VIRT_RESUMED,
 	VMP_VIRT_LIBVIRTD_LOST, /* pair_id 0; nothing follows from it about any VM */
 	VMP_VIRT_LIBVIRTD_BACK, /* pair_id 0 */
@@ -66,8 +67,8 @@ enum vmp_virt_how {
 	VMP_VIRT_HOW_CRASHED,	/* guest panic, or qemu failed */
 	VMP_VIRT_HOW_MIGRATED,
 	VMP_VIRT_HOW_SAVED,
-	VMP_VIRT_HOW_OPERATOR,	/* paused by hand (or by a snapshot, a migration...) */
-	VMP_VIRT_HOW_IOERROR,	/* paused by an I/O error of a disk */
+	VMP_VIRT_HOW_OPERATOR, /* paused by hand (or by a snapshot, a migration...) */
+	VMP_VIRT_HOW_IOERROR,  /* paused by an I/O error of a disk */
 	VMP_VIRT_HOW_WATCHDOG,
 };
 
@@ -94,7 +95,8 @@ const char *vmp_virt_how_str(enum vmp_virt_how how);
 
 /* Starts the threads; the connection is made in the background (LIBVIRTD_BACK tells of it). Options are copied. */
 int vmp_virt_new(struct vmp_virt **ret_, const struct vmp_virt_opts *opts, char *reason, size_t reason_size);
-/* VMs live on. Waits for threads for at most about 200 ms; one that hangs in libvirt is left behind with what it uses. */
+/* VMs live on. Waits for threads for at most about 200 ms; one that hangs in libvirt is left behind with what it uses.
+ */
 struct vmp_virt *vmp_virt_free(struct vmp_virt *v);
 
 int vmp_virt_fd(const struct vmp_virt *v);
@@ -103,22 +105,27 @@ int vmp_virt_next(struct vmp_virt *v, struct vmp_virt_event *ret_);
 bool vmp_virt_connected(const struct vmp_virt *v);
 
 /*
- * Registers a pair's member on this node and adopts its VM if it runs: *ret_run is filled at once, from libvirt's pid file and
- * the process itself, without libvirtd (pid 0: not running). A VM that shows up later unasked is told by FOUND.
- * -EEXIST, -ENOSPC (more than VMP_VIRT_MAX_PAIRS).
+ * Registers a pair's member on this node and adopts its VM if it runs: *ret_run is filled at once, from libvirt's pid
+ * file and the process itself, without libvirtd (pid 0: not running). A VM that shows up later unasked is told by
+ * FOUND. -EEXIST, -ENOSPC (more than VMP_VIRT_MAX_PAIRS).
  */
-int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, const char *uuid, struct vmp_virt_run *ret_run);
-/* Forgets the pair; pending requests end without a result. A running VM lives on. */
+int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, const char *uuid,
+		      struct vmp_virt_run *ret_run);
+/* Forgets the pair; pending requests end without a result. A running VM lives on: stop it before, if it shall not. */
 void vmp_virt_pair_del(struct vmp_virt *v, uint64_t pair_id);
 /* The current run as known from its process; -ENOENT when the pair is not registered, else 0 (pid 0: none). */
 int vmp_virt_run(const struct vmp_virt *v, uint64_t pair_id, struct vmp_virt_run *ret_);
 
 /*
- * Makes missing overlays, then starts the VM; retried while libvirtd is away, until timeout_ms.
- * The result is 0 at once when it runs already. -EBUSY: another start or stop is under way. `d` is not kept.
- * A start that was given up (timeout, or a stop came) and comes true late is ended again by this module.
+ * Makes missing overlays, then starts the VM; retried while libvirtd is away, until timeout_ms. The result is 0 at once
+ * when it runs already. `d` is not kept. Results: -ENOTCONN (no libvirtd), -ETIMEDOUT (it hangs), -ESTALE (an overlay
+ * of another template), -ECANCELED (a stop came), -EIO (libvirt or qemu-img says why in `reason`). Returns -EBUSY while
+ * another request is under way, or when the run before has been told EXITED and its process has not ended (a stop ends
+ * it). A start that was given up (timeout, or a stop came) and comes true late is ended again by this module; a NOTE
+ * and EXITED tell of it.
  */
-int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml *d, unsigned int timeout_ms, uint64_t tag);
+int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml *d, unsigned int timeout_ms,
+		   uint64_t tag);
 /* Ends the VM; idempotent. A start under way ends with -ECANCELED, a stop under way too (superseded). */
 int vmp_virt_stop(struct vmp_virt *v, uint64_t pair_id, const struct vmp_virt_stop *how, uint64_t tag);
 /* Removes the pair's disk directory (overlays, UEFI variables) of a stopped VM; -EBUSY while it runs. */

@@ -33,8 +33,8 @@ struct vmp_vc {
 	pthread_cond_t cond; /* connection, quit, cancelled jobs, ended threads */
 	/* under the lock */
 	unsigned int refs, threads;
-	bool quit, closed;   /* closed: the connection that conn is (or was) has ended */
-	virConnectPtr conn;  /* NULL = none */
+	bool quit, closed;  /* closed: the connection that conn is (or was) has ended */
+	virConnectPtr conn; /* NULL = none */
 	struct vmp_vc_msg *head, *tail;
 	unsigned int n_msgs;
 	char close_reason[64];
@@ -255,7 +255,8 @@ static void last_error(char *buf, size_t size)
 
 static void on_close(virConnectPtr conn, int reason, void *opaque)
 {
-	static const char *const words[] = { "error", "libvirtd closed the connection", "libvirtd does not answer", "closed" };
+	static const char *const words[] = { "error", "libvirtd closed the connection", "libvirtd does not answer",
+					     "closed" };
 	struct vmp_vc *vc = opaque;
 
 	pthread_mutex_lock(&vc->lock);
@@ -298,14 +299,14 @@ static void on_reboot(virConnectPtr conn, virDomainPtr dom, void *opaque)
 
 static int subscribe(struct vmp_vc *vc, virConnectPtr conn, int ids[static 2])
 {
-	ids[0] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle),
-						  vc_ref(vc), vc_unref);
+	ids[0] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+						  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), vc_ref(vc), vc_unref);
 	if (ids[0] < 0) {
 		vc_unref(vc);
 		return -1;
 	}
-	ids[1] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot),
-						  vc_ref(vc), vc_unref);
+	ids[1] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
+						  VIR_DOMAIN_EVENT_CALLBACK(on_reboot), vc_ref(vc), vc_unref);
 	if (ids[1] < 0) {
 		vc_unref(vc);
 		return -1;
@@ -526,8 +527,52 @@ static int make_dir(const char *path)
 	}
 }
 
+/* The name of the backing file as the header of a qcow2 image gives it; "" when it gives none. */
+static int backing_of(const char *path, char *ret_name, size_t size)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	uint8_t h[20];
+	uint64_t offset = 0;
+	uint32_t len = 0;
+
+	ret_name[0] = '\0';
+	if (fd < 0)
+		return -errno;
+	if (pread(fd, h, sizeof(h), 0) != sizeof(h) || memcmp(h, "QFI\xfb", 4) != 0)
+		return -EBADMSG;
+	for (int i = 8; i < 16; i++)
+		offset = offset << 8 | h[i];
+	for (int i = 16; i < 20; i++)
+		len = len << 8 | h[i];
+	if (offset == 0)
+		return 0;
+	if (len >= size || offset > INT32_MAX || pread(fd, ret_name, len, (off_t)offset) != (ssize_t)len) {
+		ret_name[0] = '\0';
+		return -EBADMSG;
+	}
+	ret_name[len] = '\0';
+	return 0;
+}
+
+/* An overlay of an earlier template would give the guest a disk nobody means any more. */
+static int check_overlay(const struct vmp_domxml_disk *d, char *reason, size_t size)
+{
+	char backing[1024];
+	int rc = backing_of(d->path, backing, sizeof(backing));
+
+	if (rc == 0 && !strcmp(backing, d->backing))
+		return 0;
+	if (rc < 0)
+		snprintf(reason, size, "%s is no qcow2 overlay (remove it)", d->path);
+	else
+		snprintf(reason, size, "%s is an overlay of %s, the template says %s (remove it to begin anew)",
+			 d->path, backing[0] ? backing : "nothing", d->backing);
+	return -ESTALE;
+}
+
 /* Made under another name first: an overlay that is there is whole. */
-static int make_overlay(struct vmp_vc *vc, struct vmp_vc_job *job, const struct vmp_domxml_disk *d, char *reason, size_t size)
+static int make_overlay(struct vmp_vc *vc, struct vmp_vc_job *job, const struct vmp_domxml_disk *d, char *reason,
+			size_t size)
 {
 	CLEANUP_FREE char *tmp = NULL;
 	char out[160], *line;
@@ -535,14 +580,15 @@ static int make_overlay(struct vmp_vc *vc, struct vmp_vc_job *job, const struct 
 	int rc;
 
 	if (lstat(d->path, &st) == 0)
-		return 0;
+		return check_overlay(d, reason, size);
 	if (asprintf(&tmp, "%s.new", d->path) < 0) {
 		tmp = NULL;
 		return -ENOMEM;
 	}
 	{
-		char *argv[] = { vc->qemu_img, (char *)"create", (char *)"-q", (char *)"-f", (char *)"qcow2", (char *)"-F", d->format,
-				 (char *)"-b", d->backing, tmp, NULL };
+		char *argv[] = { vc->qemu_img, (char *)"create", (char *)"-q", (char *)"-f", (char *)"qcow2",
+				 (char *)"-F", d->format,	 (char *)"-b", d->backing,   tmp,
+				 NULL };
 
 		rc = vmp_proc_run(argv, left_ms(job), out, sizeof(out));
 	}
@@ -557,7 +603,8 @@ static int make_overlay(struct vmp_vc *vc, struct vmp_vc_job *job, const struct 
 	if (rc > 0)
 		snprintf(reason, size, "overlay of %s: %s", d->backing, out[0] ? out : "qemu-img failed");
 	else if (rc == -ENOENT)
-		snprintf(reason, size, "overlay of %s: %s was not found (install qemu-utils)", d->backing, vc->qemu_img);
+		snprintf(reason, size, "overlay of %s: %s was not found (install qemu-utils)", d->backing,
+			 vc->qemu_img);
 	else
 		snprintf(reason, size, "overlay of %s: %s", d->backing, strerror(-rc));
 	return rc > 0 ? -EIO : rc;
@@ -601,7 +648,8 @@ static int remove_disks(const char *dir, char *reason, size_t size)
 		for (size_t i = 0; i < ARRAY_SIZE(ours); i++) {
 			size_t n = strlen(ours[i]);
 
-			if (len >= n && !strcmp(e->d_name + len - n, ours[i]) && unlinkat(dirfd(d), e->d_name, 0) < 0 && errno != ENOENT)
+			if (len >= n && !strcmp(e->d_name + len - n, ours[i]) && unlinkat(dirfd(d), e->d_name, 0) < 0 &&
+			    errno != ENOENT)
 				rc = -errno;
 		}
 	}
@@ -724,7 +772,8 @@ static void *job_thread(void *arg)
 		m->rc = run_end(a.vc, a.job, m);
 		break;
 	case VMP_VC_FIND:
-		m->rc = vmp_proc_find_vm(a.vc->pid_dir, a.job->name, a.job->uuid, true, &m->pid, &m->start_ticks, &m->pidfd);
+		m->rc = vmp_proc_find_vm(a.vc->pid_dir, a.job->name, a.job->uuid, true, &m->pid, &m->start_ticks,
+					 &m->pidfd);
 		break;
 	case VMP_VC_REMOVE:
 		m->rc = remove_disks(a.job->disk_dir, m->reason, sizeof(m->reason));

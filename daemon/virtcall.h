@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The threads below virt.c: the only callers of libvirt. One keeps the connection, one runs libvirt's event loop, and each
- * job has a thread of its own for as long as it lasts, so that a call that hangs holds up nothing but itself.
+ * The threads below virt.c: the only callers of libvirt. One keeps the connection, one runs libvirt's event loop, and
+ * each job has a thread of its own for as long as it lasts, so that a call that hangs holds up nothing but itself.
  *
- * Everything they have to say is put into one inbox, a queue with an eventfd, and taken by the owner. The set is reference
- * counted: a thread that hangs in libvirt keeps what it uses, and nobody waits for it.
+ * Everything they have to say is put into one inbox, a queue with an eventfd, and taken by the owner. The set is
+ * reference counted: a thread that hangs in libvirt keeps what it uses, and nobody waits for it.
  */
 #ifndef VMP_VIRTCALL_H
 #define VMP_VIRTCALL_H
@@ -20,8 +20,8 @@ enum vmp_vc_job_kind {
 	VMP_VC_START,	 /* overlays, domain, process */
 	VMP_VC_SHUTDOWN, /* the power button */
 	VMP_VC_DESTROY,
-	VMP_VC_FIND,	 /* look for the process among all: no libvirt */
-	VMP_VC_REMOVE,	 /* the disk directory: no libvirt */
+	VMP_VC_FIND,   /* look for the process among all: no libvirt */
+	VMP_VC_REMOVE, /* the disk directory: no libvirt */
 };
 
 struct vmp_vc_job {
@@ -55,8 +55,8 @@ struct vmp_vc_msg {
 	int rc;
 	pid_t pid;
 	uint64_t start_ticks;
-	int pidfd;   /* -1 = none; belongs to the message */
-	int dom_id;  /* of libvirt; -1 = unknown */
+	int pidfd;  /* -1 = none; belongs to the message */
+	int dom_id; /* of libvirt; -1 = unknown */
 	int event, detail;
 	char uuid[VMP_VC_UUID_LEN];
 	char reason[VMP_VIRT_REASON];
@@ -76,7 +76,8 @@ void vmp_vc_msg_free(struct vmp_vc_msg *m);
 
 struct vmp_vc_job *vmp_vc_job_new(enum vmp_vc_job_kind kind, uint64_t pair_id, const char *name, const char *uuid);
 void vmp_vc_job_unref(struct vmp_vc_job *job);
-/* Starts the job's thread, which holds a reference of its own. Exactly one DONE follows (unless the call hangs for ever). */
+/* Starts the job's thread, which holds a reference of its own. Exactly one DONE follows (unless the call hangs for
+ * ever). */
 int vmp_vc_submit(struct vmp_vc *vc, struct vmp_vc_job *job);
 /* Nothing new is begun for it; a call under way is not interrupted. */
 void vmp_vc_cancel(struct vmp_vc *vc, struct vmp_vc_job *job);

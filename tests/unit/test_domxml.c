@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Templates in tests/unit/domxml: NAME.in.xml must give NAME.out.xml (VMP_UPDATE_GOLDEN=1 writes them anew), each bad-*.xml
- * must be refused with the words and the line that its first line names. Parameters: pair web, node 2.
+ * Templates in tests/unit/domxml: NAME.in.xml must give NAME.out.xml (VMP_UPDATE_GOLDEN=1 writes them anew), each
+ * bad-*.xml must be refused with the words and the line that its first line names. Parameters: pair web, node 2.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -38,7 +38,11 @@ static int setup(void **state)
 	    vmp_entry_parse("192.0.2.10/24,2001:db8::10/64", entry, 2, &n, r, sizeof(r)) < 0 ||
 	    vmp_slot_derive("web", 2, &internal, &slot, r, sizeof(r)) < 0)
 		return -1;
-	params = (struct vmp_domxml_params){ .pair = "web", .slot = &slot, .entry_nic = "br-entry", .entry = entry, .n_entry = 2,
+	params = (struct vmp_domxml_params){ .pair = "web",
+					     .slot = &slot,
+					     .entry_nic = "br-entry",
+					     .entry = entry,
+					     .n_entry = 2,
 					     .disk_dir = "/var/lib/vmpair/disks/web" };
 	return 0;
 }
@@ -130,7 +134,8 @@ static void full(void **state)
 static void one_other_nic(void **state)
 {
 	static const char text[] = "<domain type='qemu'><devices><interface type='bridge'><source bridge='br-entry'/>"
-				   "<mac address='52:54:00:0a:0b:0c'/></interface><interface type='bridge'><source bridge='br7'/>"
+				   "<mac address='52:54:00:0a:0b:0c'/></interface><interface type='bridge'><source "
+				   "bridge='br7'/>"
 				   "</interface></devices></domain>";
 	struct vmp_domxml_params p = params;
 	struct vmp_domxml *d = NULL;
@@ -312,8 +317,9 @@ static void damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(minimal), cmocka_unit_test(full),    cmocka_unit_test(one_other_nic), cmocka_unit_test(shaping),
-		cmocka_unit_test(refusals), cmocka_unit_test(digests), cmocka_unit_test(reading),       cmocka_unit_test(damage),
+		cmocka_unit_test(minimal), cmocka_unit_test(full),     cmocka_unit_test(one_other_nic),
+		cmocka_unit_test(shaping), cmocka_unit_test(refusals), cmocka_unit_test(digests),
+		cmocka_unit_test(reading), cmocka_unit_test(damage),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

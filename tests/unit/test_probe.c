@@ -50,8 +50,10 @@ static int step(struct vmp_probe *p, uint64_t now)
 
 static void specs(void **state)
 {
-	static const char *const bad[] = { "tcp", "tcp:", "tcp:0", "tcp:65536", "tcp:80x", "tcp:080000", "tcp:80/", "http:", "http:80x", "http:80/a b",
-					   "http:80/a\r\nX: y", "http:80/\303\244", "udp:53", "icmp" };
+	static const char *const bad[] = {
+		"tcp",	 "tcp:",     "tcp:0",	    "tcp:65536",	 "tcp:80x",	     "tcp:080000", "tcp:80/",
+		"http:", "http:80x", "http:80/a b", "http:80/a\r\nX: y", "http:80/\303\244", "udp:53",	   "icmp"
+	};
 	struct vmp_probe_spec s;
 	char longest[400] = "http:80/";
 	(void)state;
@@ -175,8 +177,10 @@ static int http_once(int family, const char *const *parts, int shut)
 
 static void http(void **state)
 {
-	const char *const ok[] = { "HTTP/1.0 200 OK\r\n\r\n", NULL }, *const moved[] = { "HTTP/1.1 302 Found\r\n", NULL };
-	const char *const slow[] = { "H", "TTP/1", ".1 2", "0", "4", NULL }, *const no[] = { "HTTP/1.1 503 Busy\r\n", NULL };
+	const char *const ok[] = { "HTTP/1.0 200 OK\r\n\r\n", NULL }, *const moved[] = { "HTTP/1.1 302 Found\r\n",
+											 NULL };
+	const char *const slow[] = { "H", "TTP/1", ".1 2", "0", "4", NULL }, *const no[] = { "HTTP/1.1 503 Busy\r\n",
+											     NULL };
 	const char *const early[] = { "HTTP/1.1 20", NULL }, *const nothing[] = { NULL };
 	const char *const ssh[] = { "SSH-2.0-OpenSSH\r\n", NULL }, *const odd[] = { "HTTP/1.1 2x0 OK\r\n", NULL };
 	(void)state;
@@ -201,7 +205,10 @@ static void http(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(specs), cmocka_unit_test(tcp), cmocka_unit_test(timeouts), cmocka_unit_test(http),
+		cmocka_unit_test(specs),
+		cmocka_unit_test(tcp),
+		cmocka_unit_test(timeouts),
+		cmocka_unit_test(http),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

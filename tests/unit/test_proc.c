@@ -138,10 +138,14 @@ static void find(void **state)
 static void helpers(void **state)
 {
 	char *ok[] = { (char *)"sh", (char *)"-c", (char *)"echo out; echo err >&2; exit 3", NULL };
-	char *lots[] = { (char *)"sh", (char *)"-c", (char *)"i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890; i=$((i+1)); done", NULL };
+	char *lots[] = { (char *)"sh", (char *)"-c",
+			 (char *)"i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890; i=$((i+1)); "
+				 "done",
+			 NULL };
 	char *hang[] = { (char *)"sh", (char *)"-c", (char *)"echo begun; exec sleep 20", NULL };
 	char *killed[] = { (char *)"sh", (char *)"-c", (char *)"kill -9 $$", NULL };
-	char *left[] = { (char *)"sh", (char *)"-c", (char *)"exec 3>&1; (trap '' HUP; exec sleep 20 >&3) & echo $!", NULL };
+	char *left[] = { (char *)"sh", (char *)"-c", (char *)"exec 3>&1; (trap '' HUP; exec sleep 20 >&3) & echo $!",
+			 NULL };
 	char *missing[] = { (char *)"vmp-no-such-program", NULL };
 	char out[64];
 	(void)state;
@@ -163,7 +167,10 @@ static void helpers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(identity), cmocka_unit_test(odd_name), cmocka_unit_test(find), cmocka_unit_test(helpers),
+		cmocka_unit_test(identity),
+		cmocka_unit_test(odd_name),
+		cmocka_unit_test(find),
+		cmocka_unit_test(helpers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,8 +13,10 @@
 
 static void addresses(void **state)
 {
-	static const char *const bad[] = { "", "1.2.3.4", "1.2.3.4/", "1.2.3.4/33", "1.2.3.4/0", "1.2.3.4/24x", "1.2.3/24", "/24", "::1/129",
-					   "1.2.3.4/0024", "gg::1/64", "1.2.3.4 /24", "-1.2.3.4/24" };
+	static const char *const bad[] = { "",		 "1.2.3.4",	 "1.2.3.4/", "1.2.3.4/33",
+					   "1.2.3.4/0",	 "1.2.3.4/24x",	 "1.2.3/24", "/24",
+					   "::1/129",	 "1.2.3.4/0024", "gg::1/64", "1.2.3.4 /24",
+					   "-1.2.3.4/24" };
 	struct vmp_addr a;
 	char buf[VMP_ADDR_STRLEN];
 	(void)state;
@@ -31,7 +33,9 @@ static void addresses(void **state)
 
 static void entry_lists(void **state)
 {
-	static const struct { const char *text, *says; } bad[] = {
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
 		{ "", "no entry address" },
 		{ " , ,", "no entry address" },
 		{ "192.0.2.10", "not ADDRESS/PREFIX" },
@@ -65,7 +69,9 @@ static void entry_lists(void **state)
 		if (!strstr(reason, bad[i].says))
 			fail_msg("'%s' gave '%s'", bad[i].text, reason);
 	}
-	assert_int_equal(vmp_entry_parse(" 192.0.2.10/24,\n2001:db8::10/64 , 10.0.0.0/31\t10.9.9.9/32", a, 4, &n, reason, sizeof(reason)), 0);
+	assert_int_equal(vmp_entry_parse(" 192.0.2.10/24,\n2001:db8::10/64 , 10.0.0.0/31\t10.9.9.9/32", a, 4, &n,
+					 reason, sizeof(reason)),
+			 0);
 	assert_int_equal(n, 4);
 	assert_int_equal(a[1].family, AF_INET6);
 	assert_int_equal(vmp_entry_parse("2001:db8::10/48", b, 1, &m, reason, sizeof(reason)), 0);
@@ -76,8 +82,16 @@ static void entry_lists(void **state)
 
 static void internal_nets(void **state)
 {
-	static const char *const bad[] = { "", "192.168.77.0", "192.168.77.1/24", "192.168.77.0/31", "192.168.77.0/24@",
-					   "192.168.77.0/24@a/b", "192.168.77.0/24@sixteen-letters-", "224.0.0.0/24", "127.0.0.0/8", "fe80::/64@x" };
+	static const char *const bad[] = { "",
+					   "192.168.77.0",
+					   "192.168.77.1/24",
+					   "192.168.77.0/31",
+					   "192.168.77.0/24@",
+					   "192.168.77.0/24@a/b",
+					   "192.168.77.0/24@sixteen-letters-",
+					   "224.0.0.0/24",
+					   "127.0.0.0/8",
+					   "fe80::/64@x" };
 	struct vmp_internal_net net, other;
 	char reason[200], buf[VMP_ADDR_STRLEN];
 	struct vmp_addr a;
@@ -114,8 +128,14 @@ static void internal_nets(void **state)
 
 static void macs(void **state)
 {
-	static const char *const bad[] = { "", "52:54:00:12:34", "52:54:00:12:34:5", "52:54:00:12:34:56:", "53:54:00:12:34:56",
-					   "00:00:00:00:00:00", "52-54-00-12-34-56", "52:54:00:12:34:5g" };
+	static const char *const bad[] = { "",
+					   "52:54:00:12:34",
+					   "52:54:00:12:34:5",
+					   "52:54:00:12:34:56:",
+					   "53:54:00:12:34:56",
+					   "00:00:00:00:00:00",
+					   "52-54-00-12-34-56",
+					   "52:54:00:12:34:5g" };
 	uint8_t m[6];
 	char buf[18];
 	(void)state;
@@ -173,8 +193,11 @@ static void slots(void **state)
 
 static void names(void **state)
 {
-	static const char *const bad[] = { "", "-a", ".a", "_a", "a b", "a/b", "\303\244", "a\n",
-					   "1234567890123456789012345678901234567890123456789012345678901234" };
+	static const char *const bad[] = {
+		"",	    "-a",  ".a",
+		"_a",	    "a b", "a/b",
+		"\303\244", "a\n", "1234567890123456789012345678901234567890123456789012345678901234"
+	};
 	char longest[] = "123456789012345678901234567890123456789012345678901234567890123";
 	struct vmp_slot s, t;
 	char reason[200];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virt against a real libvirtd with real qemu processes, in namespaces of this test's own (mount, pid, net): nothing of the
- * host's is used and nothing stays behind, because the end of the pid namespace's first process ends all others in it.
- * The guests boot nothing (they sit in the BIOS, emulated) or a boot sector that switches the machine off.
- * Skipped (77) when not root, or where namespaces, libvirtd or qemu are missing.
+ * virt against a real libvirtd with real qemu processes, in namespaces of this test's own (mount, pid, net): nothing of
+ * the host's is used and nothing stays behind, because the end of the pid namespace's first process ends all others in
+ * it. The guests boot nothing (they sit in the BIOS, emulated) or a boot sector that switches the machine off. Skipped
+ * (77) when not root, or where namespaces, libvirtd or qemu are missing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -89,7 +89,8 @@ static void libvirtd_end(void)
 
 static void virsh(const char *arg1, const char *arg2, const char *arg3)
 {
-	char *argv[] = { (char *)"virsh", (char *)"-q", (char *)"-c", (char *)"qemu:///system", (char *)arg1, (char *)arg2, (char *)arg3, NULL };
+	char *argv[] = { (char *)"virsh", (char *)"-q", (char *)"-c", (char *)"qemu:///system",
+			 (char *)arg1,	  (char *)arg2, (char *)arg3, NULL };
 	char out[200];
 	int rc = vmp_proc_run(argv, LONG_MS, out, sizeof(out));
 
@@ -100,11 +101,13 @@ static void virsh(const char *arg1, const char *arg2, const char *arg3)
 static void show(const struct vmp_virt_event *e)
 {
 	if (getenv("VERBOSE"))
-		print_message("  %-14s pair %llx rc %d pid %d how '%s' gone %d: %s\n", vmp_virt_event_str(e->type), (unsigned long long)e->pair_id,
-			      e->rc, (int)e->run.pid, vmp_virt_how_str(e->how), e->gone, e->reason);
+		print_message("  %-14s pair %llx rc %d pid %d how '%s' gone %d: %s\n", vmp_virt_event_str(e->type),
+			      (unsigned long long)e->pair_id, e->rc, (int)e->run.pid, vmp_virt_how_str(e->how), e->gone,
+			      e->reason);
 }
 
-/* The next event about `id` of this type; others of that pair and type EXITED are a failure, the rest is passed over. */
+/* The next event about `id` of this type; others of that pair and type EXITED are a failure, the rest is passed over.
+ */
 static struct vmp_virt_event expect(enum vmp_virt_event_type type, uint64_t id, uint64_t timeout_ms)
 {
 	uint64_t end = now_ms() + timeout_ms;
@@ -160,13 +163,16 @@ static void member_make(struct member *m, const char *disk)
 	snprintf(dir, sizeof(dir), DIR_DISKS "/%s", m->name);
 	p.disk_dir = dir;
 	snprintf(text, sizeof(text),
-		 "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>"
+		 "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' "
+		 "machine='pc'>hvm</type></os><features><acpi/></features>"
 		 "<devices>%s<interface type='bridge'><source bridge='br-entry'/><mac address='52:54:00:0a:0b:0c'/>"
-		 "<model type='virtio'/><rom enabled='no'/></interface><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>",
+		 "<model type='virtio'/><rom enabled='no'/></interface><controller type='usb' "
+		 "model='none'/><memballoon model='none'/></devices></domain>",
 		 disk);
 	if (vmp_domxml_build(text, strlen(text), m->name, &p, &m->d, r, sizeof(r)) < 0)
 		fail_msg("%s", r);
-	snprintf(cmd, sizeof(cmd), "ip tuntap add dev %s mode tap && ip link set %s up", m->slot.entry_tap, m->slot.entry_tap);
+	snprintf(cmd, sizeof(cmd), "ip tuntap add dev %s mode tap && ip link set %s up", m->slot.entry_tap,
+		 m->slot.entry_tap);
 	assert_int_equal(system(cmd), 0);
 }
 
@@ -342,6 +348,27 @@ static void bad_starts(void **state)
 	assert_non_null(strstr(e.reason, "/no/such/template.img"));
 	off.d->disk[0].backing = backing;
 
+	/* an overlay that is there already, of another template */
+	assert_int_equal(system("cp " TEMPLATE " /run/other.img && mkdir -p " DIR_DISKS "/off && qemu-img create -q -f "
+											"qcow2 -F raw "
+				"-b /run/other.img " DIR_DISKS "/off/vda.qcow2"),
+			 0);
+	assert_int_equal(vmp_virt_start(v, off.id, off.d, LONG_MS, 1), 0);
+	e = expect(VMP_VIRT_STARTED, off.id, LONG_MS);
+	assert_int_equal(e.rc, -ESTALE);
+	assert_non_null(strstr(e.reason, "/run/other.img"));
+	assert_int_equal(truncate(DIR_DISKS "/off/vda.qcow2", 10), 0);
+	assert_int_equal(vmp_virt_start(v, off.id, off.d, LONG_MS, 1), 0);
+	assert_int_equal(expect(VMP_VIRT_STARTED, off.id, LONG_MS).rc, -ESTALE);
+
+	/* what is not ours is not removed */
+	assert_int_equal(system("touch " DIR_DISKS "/off/notes.txt"), 0);
+	assert_int_equal(vmp_virt_remove(v, off.id, DIR_DISKS "/off", 5000, 23), 0);
+	e = expect(VMP_VIRT_REMOVED, off.id, 6000);
+	assert_int_equal(e.rc, -ENOTEMPTY);
+	assert_int_equal(access(DIR_DISKS "/off/vda.qcow2", F_OK), -1);
+	assert_int_equal(access(DIR_DISKS "/off/notes.txt", F_OK), 0);
+
 	off.d->xml = (char *)"<domain type='qemu'/>";
 	assert_int_equal(vmp_virt_start(v, off.id, off.d, LONG_MS, 1), 0);
 	e = expect(VMP_VIRT_STARTED, off.id, LONG_MS);
@@ -381,7 +408,7 @@ static void libvirtd_restarts(void **state)
 	expect_running(&b);
 	/* our own restart, with libvirtd away: the VMs are found all the same, at once */
 	v = vmp_virt_free(v);
-	
+
 	{
 		pid_t pid_a = a.run.pid, pid_b = b.run.pid;
 
@@ -556,21 +583,27 @@ static bool put(const char *path, const char *text, size_t len)
 
 static bool world(void)
 {
-	static const char *const dirs[] = { "/run", "/var/lib/libvirt", "/etc/libvirt", "/var/log/libvirt", "/var/cache/libvirt" };
-	static const char qemu_conf[] = "user=\"root\"\ngroup=\"root\"\nsecurity_driver=\"none\"\ncgroup_controllers=[]\nnamespaces=[]\n"
+	static const char *const dirs[] = { "/run", "/var/lib/libvirt", "/etc/libvirt", "/var/log/libvirt",
+					    "/var/cache/libvirt" };
+	static const char qemu_conf[] = "user=\"root\"\ngroup=\"root\"\nsecurity_driver=\"none\"\ncgroup_controllers=[]"
+					"\nnamespaces=[]\n"
 					"remember_owner=0\nstdio_handler=\"file\"\n";
 	static const char libvirtd_conf[] = "auth_unix_rw=\"none\"\nunix_sock_group=\"root\"\n";
-	/* mov $0x604,%dx; mov $0x2000,%ax; out %ax,%dx: power off, as the PIIX4 of machine 'pc' has it after its BIOS */
-	static char boot[65536] = { '\xba', 0x04, 0x06, '\xb8', 0x00, 0x20, '\xef', '\xf4', '\xeb', '\xfd', [510] = 0x55, [511] = '\xaa' };
+	/* mov $0x604,%dx; mov $0x2000,%ax; out %ax,%dx: power off, as the PIIX4 of machine 'pc' has it after its BIOS
+	 */
+	static char boot[65536] = { '\xba', 0x04,   0x06,   '\xb8', 0x00,	  0x20,
+				    '\xef', '\xf4', '\xeb', '\xfd', [510] = 0x55, [511] = '\xaa' };
 
 	if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("proc", "/proc", "proc", 0, NULL) < 0)
 		return false;
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
-		if ((access(dirs[i], F_OK) < 0 && mkdir(dirs[i], 0755) < 0) || mount("tmpfs", dirs[i], "tmpfs", 0, "mode=0755") < 0)
+		if ((access(dirs[i], F_OK) < 0 && mkdir(dirs[i], 0755) < 0) ||
+		    mount("tmpfs", dirs[i], "tmpfs", 0, "mode=0755") < 0)
 			return false;
 	}
 	return put("/etc/libvirt/qemu.conf", qemu_conf, strlen(qemu_conf)) &&
-	       put("/etc/libvirt/libvirtd.conf", libvirtd_conf, strlen(libvirtd_conf)) && put(TEMPLATE, boot, sizeof(boot)) &&
+	       put("/etc/libvirt/libvirtd.conf", libvirtd_conf, strlen(libvirtd_conf)) &&
+	       put(TEMPLATE, boot, sizeof(boot)) &&
 	       system("ip link set lo up && ip link add br-entry type bridge") == 0;
 }
 
@@ -580,7 +613,8 @@ static int setup(void **state)
 	vmp_domxml_init();
 	member_make(&a, "");
 	member_make(&b, "");
-	member_make(&off, "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" TEMPLATE "'/><target dev='vda' bus='ide'/></disk>");
+	member_make(&off, "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" TEMPLATE
+			  "'/><target dev='vda' bus='ide'/></disk>");
 	return 0;
 }
 
@@ -601,15 +635,28 @@ static int teardown(void **state)
 static int all_tests(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(without_libvirtd),	    cmocka_unit_test(start_waits_for_libvirtd), cmocka_unit_test(reboot_and_pause),
-		cmocka_unit_test(destroyed_behind_our_back), cmocka_unit_test(guest_powers_off),	 cmocka_unit_test(bad_starts),
-		cmocka_unit_test(stop_gracefully),	    cmocka_unit_test(libvirtd_restarts),	 cmocka_unit_test(found_later),
-		cmocka_unit_test(libvirtd_frozen),	    cmocka_unit_test(one_domain_hangs),
-		cmocka_unit_test(libvirtd_frozen_for_long),
+		cmocka_unit_test(without_libvirtd), cmocka_unit_test(start_waits_for_libvirtd),
+		cmocka_unit_test(reboot_and_pause), cmocka_unit_test(destroyed_behind_our_back),
+		cmocka_unit_test(guest_powers_off), cmocka_unit_test(bad_starts),
+		cmocka_unit_test(stop_gracefully),  cmocka_unit_test(libvirtd_restarts),
+		cmocka_unit_test(found_later),	    cmocka_unit_test(libvirtd_frozen),
+		cmocka_unit_test(one_domain_hangs), cmocka_unit_test(libvirtd_frozen_for_long),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
+
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+/* These libraries are not instrumented: their locks are not seen. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+	return "race:libglib-2.0.so\nrace:libtirpc.so\nrace:libvirt.so\n";
+}
+#endif
 
 static int skip_all(const char *why)
 {
@@ -640,9 +687,11 @@ int main(void)
 		return skip_all("no namespaces here");
 	pid = fork();
 	if (pid > 0)
-		return status_of(pid);
+		_exit(status_of(
+			pid)); /* and no more: this process can have no children in a namespace that has ended */
 
-	/* Process 1 of its namespace: it reaps, or libvirt waits for killed qemus in vain, and its end ends everything. */
+	/* Process 1 of its namespace: it reaps, or libvirt waits for killed qemus in vain, and its end ends everything.
+	 */
 	alarm(120);
 	if (!world())
 		_exit(skip_all("no file systems or links of its own"));
