@@ -54,7 +54,7 @@ enum vmp_gate_flags {
 
 enum vmp_gate_ev {
 	VMP_GATE_EV_PORT_READY,   /* the port stands: tap in the bridge, program attached, fenced, closed (or adopted) */
-	VMP_GATE_EV_PORT_FAILED,  /* port_add failed: err, reason. The port is forgotten; what it left in the kernel is closed */
+	VMP_GATE_EV_PORT_FAILED,  /* port_add failed: err, reason. A port that did not stand before is forgotten, one that did stays as it is */
 	VMP_GATE_EV_PORT_GONE,    /* port_del or forget done, nothing of it is left (err != 0: something is, see reason) */
 	VMP_GATE_EV_OPENED,       /* follows an open that returned -EINPROGRESS: armed, FDB moved, announced */
 	VMP_GATE_EV_CLOSED,       /* follows a close that returned -EINPROGRESS: word 0 and disarmed, both confirmed */
@@ -141,7 +141,9 @@ void vmp_gate_tick(struct vmp_gate *g, uint64_t now_ns); /* repeats of announcem
 /*
  * Make or adopt a port; always asynchronous: PORT_READY or PORT_FAILED follows a 0. Call it before each start of the VM; for
  * a port that is there already it repairs what is missing, takes over addresses, ends an alarm and never changes the word.
- * -EINVAL: bad spec; -EEXIST: tap or (bridge, MAC), or an entry address on that bridge, belongs to another pair; -ENOSPC: too many ports.
+ * A new port is closed. One adopted under a live word (pinned by an earlier process) stays open until that word is past: open it
+ * from fresh acks (H7) or close it. -EINVAL: bad spec; -EEXIST: tap, (bridge, MAC) or an entry address on that bridge belongs to
+ * another pair; -EBUSY: it stands with another tap, bridge or MAC, or is being removed; -ENOSPC: too many ports.
  */
 int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_name, const struct vmp_gate_spec *spec,
 		      char *reason, size_t reason_len);
@@ -155,14 +157,17 @@ int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_ga
 const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
 int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
 
-/* Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted. -ESTALE: epoch was closed already. */
+/*
+ * Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted; -ESTALE: epoch was closed already; -EBUSY: a close is
+ * not confirmed yet; -EAGAIN: not ready. An attempt that fails (C5) has to close its epoch, to disarm again.
+ */
 int vmp_gate_prepare(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
 
 /*
  * Store the expiry, arm, move the FDB entry, announce (and again after 100, 500, 2000 ms and when an uplink's carrier returns).
  * 0: all done. -EINPROGRESS: the expiry is stored, the rest follows, then OPENED. Nothing is stored on any other error:
  * -ENOENT no such port, -EAGAIN port not ready, -ERANGE expiry above lease_end or absurd, -ETIME expiry is past,
- * -ESTALE epoch closed already or older than the newest one opened, -EREMOTEIO port in alarm.
+ * -ESTALE epoch closed already or older than the newest one opened, -EBUSY a close is not confirmed yet, -EREMOTEIO port in alarm.
  */
 int vmp_gate_open(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns);
 /* One aligned 64-bit store; same errors; -ESTALE as well if this epoch was never opened. */

@@ -23,7 +23,7 @@ struct vmp_link_info {
 	bool up, carrier;
 	bool xdp;             /* an XDP program is attached */
 	bool tap;             /* kind tun in tap mode */
-	bool vf;              /* has a parent device, as NICs and SR-IOV functions do */
+	uint32_t mtu;
 };
 
 int vmp_link_new(struct vmp_link **ret);
@@ -35,11 +35,11 @@ int vmp_link_get_index(struct vmp_link *l, int ifindex, struct vmp_link_info *re
 /* Every port of a bridge; cb returns non-zero to stop, which is then returned. */
 int vmp_link_ports(struct vmp_link *l, int bridge, int (*cb)(void *user, const struct vmp_link_info *li), void *user);
 
-/* Persistent tap; 0 also if it exists as a tap (adopted). mac: of the host side; NULL leaves it. The link is left down. */
+/* Persistent tap; 0 also if it exists as a tap (adopted). A new one is down. */
 int vmp_link_tap_add(const char *name, bool multi_queue);
 int vmp_link_tap_del(const char *name); /* 0 if there is none */
-/* Host-side settings a port of ours has: MAC fe:... (so the bridge's own MAC stays), no IPv6 address, master; then up. */
-int vmp_link_setup(struct vmp_link *l, int ifindex, int master, const uint8_t mac[6]);
+/* Host side of a port: MAC fe:... of the guest's (so the bridge keeps its own), the bridge's MTU, no IPv6 address. It stays down. */
+int vmp_link_setup(struct vmp_link *l, int ifindex, uint32_t mtu, const uint8_t guest_mac[6]);
 int vmp_link_set_master(struct vmp_link *l, int ifindex, int master);
 int vmp_link_set_up(struct vmp_link *l, int ifindex, bool up);
 int vmp_link_set_port_state(struct vmp_link *l, int ifindex, uint8_t br_state); /* BR_STATE_DISABLED 0, FORWARDING 3 */

@@ -23,7 +23,13 @@ libvmpaird_la_SOURCES += \
 
 
 # --- entry gate: eBPF, fence, links, announcement ---
-libvmpaird_la_SOURCES += %D%/gate.h %D%/fence.h %D%/link.h %D%/announce.h
+libvmpaird_la_SOURCES += \
+	%D%/announce.c %D%/announce.h \
+	%D%/fence.c %D%/fence.h \
+	%D%/gate.c %D%/gate.h \
+	%D%/link.c %D%/link.h \
+	%D%/tcbpf.c %D%/tcbpf.h
+EXTRA_DIST += %D%/bpf/gate.bpf.c
 
 
 # --- virtual machines: libvirt, domain XML, readiness probes ---
@@ -67,8 +73,3 @@ libvmpaird_la_SOURCES += \
 
 
 # --- programs ---
-bin_PROGRAMS += vmpair
-vmpair_SOURCES = %D%/cli/main.c %D%/cli/ask.c %D%/cli/files.c %D%/cli/out.c %D%/cli/cli.h
-vmpair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-vmpair_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
-vmpair_LDADD = libvmpaird.la libvmpctl.la $(JANSSON_LIBS)

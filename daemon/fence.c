@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/common.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <libnftnl/udata.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "daemon/fence.h"
+#include "internal/cleanup.h"
+
+#define SET_GATED "gated"
+#define SET_ARMED "armed"
+#define PRIORITY (-350)
+/* NF_BR_PRE_ROUTING and NF_BR_POST_ROUTING; their header does not compile beside net/if.h. */
+#define HOOK_PREROUTING 0
+#define HOOK_POSTROUTING 4
+#define BATCH_MAX 32768
+#define WATCH_DATAGRAMS 64 /* per call: a foreign load of thousands of rules must not hold up other work */
+/* nft's own numbers for `type ifname` and `type iface_index`, so that `nft list` shows the sets readably. */
+#define TYPE_IFNAME 41
+#define TYPE_IFINDEX 20
+#define BYTEORDER_HOST 1
+/* Flags newer than the headers of the oldest system we build on. */
+#define TABLE_OWNER 0x2U
+#define TABLE_PERSIST 0x4U
+
+struct vmp_fence {
+	struct mnl_socket *req;
+	struct mnl_socket *watch;
+	unsigned int portid;
+	uint32_t seq;
+	bool no_owner, owned, installed;
+	uint64_t handle; /* of the table in the kernel: another one by that name is not ours */
+	uint64_t rule[2];
+	unsigned int n_gated, n_armed;
+	char gated[VMP_FENCE_MAX][IFNAMSIZ];
+	uint32_t armed[VMP_FENCE_MAX];
+	char tx[BATCH_MAX] __attribute__((aligned(8)));
+	char rx[32768] __attribute__((aligned(8)));
+};
+
+static struct mnl_socket *open_socket(unsigned int group)
+{
+	struct mnl_socket *s = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int g = (int)group;
+
+	if (!s)
+		return NULL;
+	if (mnl_socket_bind(s, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    (group && mnl_socket_setsockopt(s, NETLINK_ADD_MEMBERSHIP, &g, sizeof g) < 0)) {
+		int saved = errno;
+		mnl_socket_close(s);
+		errno = saved;
+		return NULL;
+	}
+	return s;
+}
+
+int vmp_fence_new(struct vmp_fence **ret, bool no_owner)
+{
+	struct vmp_fence *f = calloc(1, sizeof *f);
+	int size = 4 << 20, r;
+
+	if (!f)
+		return -ENOMEM;
+	f->no_owner = no_owner;
+	f->req = open_socket(0);
+	f->watch = f->req ? open_socket(NFNLGRP_NFTABLES) : NULL;
+	if (!f->watch) {
+		r = -errno;
+		vmp_fence_free(f);
+		return r;
+	}
+	/* Room for the messages of a large foreign ruleset; an overrun is handled, so failing here is no error. */
+	(void)setsockopt(mnl_socket_get_fd(f->watch), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+	f->portid = mnl_socket_get_portid(f->req);
+	*ret = f;
+	return 0;
+}
+
+struct vmp_fence *vmp_fence_free(struct vmp_fence *f)
+{
+	if (!f)
+		return NULL;
+	if (f->req)
+		mnl_socket_close(f->req);
+	if (f->watch)
+		mnl_socket_close(f->watch);
+	free(f);
+	return NULL;
+}
+
+/* --- one transaction --------------------------------------------------------------------------------------------- */
+
+struct batch {
+	struct vmp_fence *f;
+	struct mnl_nlmsg_batch *b;
+	bool full;
+};
+
+static int batch_begin(struct batch *b, struct vmp_fence *f)
+{
+	b->f = f;
+	b->full = false;
+	b->b = mnl_nlmsg_batch_start(f->tx, sizeof f->tx / 2);
+	if (!b->b)
+		return -ENOMEM;
+	nftnl_batch_begin(mnl_nlmsg_batch_current(b->b), ++f->seq);
+	mnl_nlmsg_batch_next(b->b);
+	return 0;
+}
+
+static struct nlmsghdr *batch_msg(struct batch *b, uint16_t type, uint16_t flags)
+{
+	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(b->b), type, NFPROTO_BRIDGE, flags, ++b->f->seq);
+}
+
+static void batch_next(struct batch *b)
+{
+	if (!mnl_nlmsg_batch_next(b->b))
+		b->full = true;
+}
+
+/* The kernel has answered when sendmsg returns: the first error counts, else at least one acknowledgement must be there. */
+static int batch_commit(struct batch *b)
+{
+	struct vmp_fence *f = b->f;
+	uint32_t first = ((struct nlmsghdr *)f->tx)->nlmsg_seq;
+	int result = -EIO;
+	ssize_t n;
+
+	nftnl_batch_end(mnl_nlmsg_batch_current(b->b), ++f->seq);
+	batch_next(b);
+	if (b->full) {
+		mnl_nlmsg_batch_stop(b->b);
+		return -EMSGSIZE;
+	}
+	do
+		n = mnl_socket_sendto(f->req, mnl_nlmsg_batch_head(b->b), mnl_nlmsg_batch_size(b->b));
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		result = -errno;
+	mnl_nlmsg_batch_stop(b->b);
+	if (n < 0)
+		return result;
+	while ((n = mnl_socket_recvfrom(f->req, f->rx, sizeof f->rx)) > 0) {
+		int len = (int)n;
+
+		for (const struct nlmsghdr *nlh = (const void *)f->rx; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
+			const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
+
+			if (nlh->nlmsg_type != NLMSG_ERROR || (int32_t)(nlh->nlmsg_seq - first) < 0)
+				continue;
+			if (e->error < 0 && (result == -EIO || !result))
+				result = e->error;
+			else if (!e->error && result == -EIO)
+				result = 0;
+		}
+	}
+	return result;
+}
+
+static int put_table(struct batch *b, uint16_t type, uint16_t flags, uint32_t table_flags)
+{
+	struct nftnl_table *t = nftnl_table_alloc();
+
+	if (!t)
+		return -ENOMEM;
+	nftnl_table_set_str(t, NFTNL_TABLE_NAME, VMP_FENCE_TABLE);
+	nftnl_table_set_u32(t, NFTNL_TABLE_FAMILY, NFPROTO_BRIDGE);
+	if (type == NFT_MSG_NEWTABLE)
+		nftnl_table_set_u32(t, NFTNL_TABLE_FLAGS, table_flags);
+	nftnl_table_nlmsg_build_payload(batch_msg(b, type, flags), t);
+	nftnl_table_free(t);
+	batch_next(b);
+	return 0;
+}
+
+static int put_set(struct batch *b, const char *name, uint32_t id, uint32_t key_type, uint32_t key_len)
+{
+	struct nftnl_set *s = nftnl_set_alloc();
+	struct nftnl_udata_buf *u = nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN);
+
+	if (!s || !u) {
+		if (s)
+			nftnl_set_free(s);
+		if (u)
+			nftnl_udata_buf_free(u);
+		return -ENOMEM;
+	}
+	/* For `nft list` only: it takes keys for big endian if it is not told. */
+	nftnl_udata_put_u32(u, NFTNL_UDATA_SET_KEYBYTEORDER, BYTEORDER_HOST);
+	nftnl_set_set_data(s, NFTNL_SET_USERDATA, nftnl_udata_buf_data(u), nftnl_udata_buf_len(u));
+	nftnl_udata_buf_free(u);
+	nftnl_set_set_str(s, NFTNL_SET_TABLE, VMP_FENCE_TABLE);
+	nftnl_set_set_str(s, NFTNL_SET_NAME, name);
+	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, NFPROTO_BRIDGE);
+	nftnl_set_set_u32(s, NFTNL_SET_ID, id);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, key_type);
+	nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, key_len);
+	nftnl_set_nlmsg_build_payload(batch_msg(b, NFT_MSG_NEWSET, NLM_F_CREATE), s);
+	nftnl_set_free(s);
+	batch_next(b);
+	return 0;
+}
+
+static int put_elem(struct batch *b, uint16_t type, uint16_t flags, const char *set, const void *key, uint32_t key_len)
+{
+	struct nftnl_set *s = nftnl_set_alloc();
+	struct nftnl_set_elem *e = nftnl_set_elem_alloc();
+
+	if (!s || !e) {
+		if (s)
+			nftnl_set_free(s);
+		if (e)
+			nftnl_set_elem_free(e);
+		return -ENOMEM;
+	}
+	nftnl_set_set_str(s, NFTNL_SET_TABLE, VMP_FENCE_TABLE);
+	nftnl_set_set_str(s, NFTNL_SET_NAME, set);
+	nftnl_set_elem_set(e, NFTNL_SET_ELEM_KEY, key, key_len);
+	nftnl_set_elem_add(s, e);
+	nftnl_set_elems_nlmsg_build_payload(batch_msg(b, type, flags), s);
+	nftnl_set_free(s);
+	batch_next(b);
+	return 0;
+}
+
+static int put_gated(struct batch *b, uint16_t type, uint16_t flags, const char *ifname)
+{
+	char key[IFNAMSIZ] = { 0 };
+
+	memcpy(key, ifname, strnlen(ifname, sizeof key - 1));
+	return put_elem(b, type, flags, SET_GATED, key, sizeof key);
+}
+
+static int put_chain(struct batch *b, const char *name, uint32_t hook)
+{
+	struct nftnl_chain *c = nftnl_chain_alloc();
+
+	if (!c)
+		return -ENOMEM;
+	nftnl_chain_set_str(c, NFTNL_CHAIN_TABLE, VMP_FENCE_TABLE);
+	nftnl_chain_set_str(c, NFTNL_CHAIN_NAME, name);
+	nftnl_chain_set_str(c, NFTNL_CHAIN_TYPE, "filter");
+	nftnl_chain_set_u32(c, NFTNL_CHAIN_HOOKNUM, hook);
+	nftnl_chain_set_s32(c, NFTNL_CHAIN_PRIO, PRIORITY);
+	nftnl_chain_set_u32(c, NFTNL_CHAIN_POLICY, NF_ACCEPT);
+	nftnl_chain_nlmsg_build_payload(batch_msg(b, NFT_MSG_NEWCHAIN, NLM_F_CREATE), c);
+	nftnl_chain_free(c);
+	batch_next(b);
+	return 0;
+}
+
+static int add_meta(struct nftnl_rule *r, uint32_t key)
+{
+	struct nftnl_expr *e = nftnl_expr_alloc("meta");
+
+	if (!e)
+		return -ENOMEM;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, key);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
+	nftnl_rule_add_expr(r, e);
+	return 0;
+}
+
+static int add_lookup(struct nftnl_rule *r, const char *set, uint32_t id, bool invert)
+{
+	struct nftnl_expr *e = nftnl_expr_alloc("lookup");
+
+	if (!e)
+		return -ENOMEM;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+	nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SET_ID, id);
+	if (invert)
+		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+	nftnl_rule_add_expr(r, e);
+	return 0;
+}
+
+static int add_drop(struct nftnl_rule *r)
+{
+	struct nftnl_expr *e = nftnl_expr_alloc("counter");
+
+	if (!e)
+		return -ENOMEM;
+	nftnl_rule_add_expr(r, e);
+	e = nftnl_expr_alloc("immediate");
+	if (!e)
+		return -ENOMEM;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
+	nftnl_rule_add_expr(r, e);
+	return 0;
+}
+
+/* iifname @gated iif != @armed counter drop, and the same for the way out */
+static int put_rule(struct batch *b, const char *chain, uint32_t meta_name, uint32_t meta_index, bool ack)
+{
+	struct nftnl_rule *r = nftnl_rule_alloc();
+	int rc;
+
+	if (!r)
+		return -ENOMEM;
+	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, VMP_FENCE_TABLE);
+	nftnl_rule_set_str(r, NFTNL_RULE_CHAIN, chain);
+	nftnl_rule_set_u32(r, NFTNL_RULE_FAMILY, NFPROTO_BRIDGE);
+	rc = add_meta(r, meta_name);
+	rc = rc ? rc : add_lookup(r, SET_GATED, 1, false);
+	rc = rc ? rc : add_meta(r, meta_index);
+	rc = rc ? rc : add_lookup(r, SET_ARMED, 2, true);
+	rc = rc ? rc : add_drop(r);
+	if (!rc) {
+		nftnl_rule_nlmsg_build_payload(batch_msg(b, NFT_MSG_NEWRULE, (uint16_t)(NLM_F_CREATE | NLM_F_APPEND | (ack ? NLM_F_ACK : 0))), r);
+		batch_next(b);
+	}
+	nftnl_rule_free(r);
+	return rc;
+}
+
+/* --- questions to the kernel ------------------------------------------------------------------------------------- */
+
+struct snapshot {
+	uint64_t handle;
+	uint32_t flags;
+	uint64_t rule[2];
+	unsigned int n_rules, n_elems, n_foreign;
+	const struct vmp_fence *f;
+};
+
+static int ask(struct vmp_fence *f, struct nlmsghdr *nlh, mnl_cb_t cb, void *user)
+{
+	if (mnl_socket_sendto(f->req, nlh, nlh->nlmsg_len) < 0)
+		return -errno;
+	/* Each part of a dump is ready when the former one was read, so the non-blocking socket never runs dry before the end. */
+	for (;;) {
+		ssize_t n = mnl_socket_recvfrom(f->req, f->rx, sizeof f->rx);
+		int r;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n >= (ssize_t)sizeof(struct nlmsghdr) && ((struct nlmsghdr *)f->rx)->nlmsg_seq != nlh->nlmsg_seq)
+			continue;
+		r = mnl_cb_run(f->rx, (size_t)n, nlh->nlmsg_seq, f->portid, cb, user);
+		if (r < 0)
+			return -errno;
+		if (r == MNL_CB_STOP || !(nlh->nlmsg_flags & NLM_F_DUMP))
+			return 0;
+	}
+}
+
+static int on_table(const struct nlmsghdr *nlh, void *user)
+{
+	struct snapshot *s = user;
+	struct nftnl_table *t = nftnl_table_alloc();
+
+	if (t && !nftnl_table_nlmsg_parse(nlh, t)) {
+		s->handle = nftnl_table_get_u64(t, NFTNL_TABLE_HANDLE);
+		s->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
+	}
+	if (t)
+		nftnl_table_free(t);
+	return MNL_CB_OK;
+}
+
+static int on_rule(const struct nlmsghdr *nlh, void *user)
+{
+	struct snapshot *s = user;
+	struct nftnl_rule *r = nftnl_rule_alloc();
+
+	if (r && !nftnl_rule_nlmsg_parse(nlh, r)) {
+		if (s->n_rules < 2)
+			s->rule[s->n_rules] = nftnl_rule_get_u64(r, NFTNL_RULE_HANDLE);
+		s->n_rules++;
+	}
+	if (r)
+		nftnl_rule_free(r);
+	return MNL_CB_OK;
+}
+
+static bool known_elem(const struct vmp_fence *f, const void *key, uint32_t len)
+{
+	if (len == sizeof(uint32_t)) {
+		for (unsigned int i = 0; i < f->n_armed; i++)
+			if (!memcmp(&f->armed[i], key, len))
+				return true;
+	} else if (len == IFNAMSIZ) {
+		for (unsigned int i = 0; i < f->n_gated; i++)
+			if (!strncmp(f->gated[i], key, IFNAMSIZ))
+				return true;
+	}
+	return false;
+}
+
+static int on_elem(struct nftnl_set_elem *e, void *user)
+{
+	struct snapshot *s = user;
+	uint32_t len = 0;
+	const void *key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &len);
+
+	if (key && known_elem(s->f, key, len))
+		s->n_elems++;
+	else
+		s->n_foreign++;
+	return 0;
+}
+
+static int on_elems(const struct nlmsghdr *nlh, void *user)
+{
+	struct nftnl_set *set = nftnl_set_alloc();
+
+	if (set && !nftnl_set_elems_nlmsg_parse(nlh, set))
+		nftnl_set_elem_foreach(set, on_elem, user);
+	if (set)
+		nftnl_set_free(set);
+	return MNL_CB_OK;
+}
+
+static int snapshot_elems(struct vmp_fence *f, const char *name, struct snapshot *s)
+{
+	struct nftnl_set *set = nftnl_set_alloc();
+	struct nlmsghdr *nlh;
+
+	if (!set)
+		return -ENOMEM;
+	nftnl_set_set_str(set, NFTNL_SET_TABLE, VMP_FENCE_TABLE);
+	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE, NLM_F_DUMP | NLM_F_ACK, ++f->seq);
+	nftnl_set_nlmsg_build_payload(nlh, set);
+	nftnl_set_free(set);
+	return ask(f, nlh, on_elems, s);
+}
+
+static int snapshot_table(struct vmp_fence *f, struct snapshot *s)
+{
+	struct nftnl_table *t = nftnl_table_alloc();
+	struct nlmsghdr *nlh;
+
+	if (!t)
+		return -ENOMEM;
+	nftnl_table_set_str(t, NFTNL_TABLE_NAME, VMP_FENCE_TABLE);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETTABLE, NFPROTO_BRIDGE, 0, ++f->seq);
+	nftnl_table_nlmsg_build_payload(nlh, t);
+	nftnl_table_free(t);
+	return ask(f, nlh, on_table, s);
+}
+
+static int snapshot_rules(struct vmp_fence *f, struct snapshot *s)
+{
+	struct nftnl_rule *r = nftnl_rule_alloc();
+	struct nlmsghdr *nlh;
+
+	if (!r)
+		return -ENOMEM;
+	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, VMP_FENCE_TABLE);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETRULE, NFPROTO_BRIDGE, NLM_F_DUMP, ++f->seq);
+	nftnl_rule_nlmsg_build_payload(nlh, r);
+	nftnl_rule_free(r);
+	return ask(f, nlh, on_rule, s);
+}
+
+static int snapshot_all(struct vmp_fence *f, struct snapshot *s)
+{
+	int r = -EINTR;
+
+	/* A dump is cut short when somebody commits meanwhile. */
+	for (int i = 0; i < 4 && r == -EINTR; i++) {
+		*s = (struct snapshot){ .f = f };
+		r = snapshot_table(f, s);
+		r = r ? r : snapshot_rules(f, s);
+		r = r ? r : snapshot_elems(f, SET_GATED, s);
+		r = r ? r : snapshot_elems(f, SET_ARMED, s);
+	}
+	return r;
+}
+
+int vmp_fence_verify(struct vmp_fence *f)
+{
+	struct snapshot s;
+	int r;
+
+	if (!f->installed)
+		return -EBADF;
+	r = snapshot_all(f, &s);
+	if (r == -ENOENT)
+		return -EBADF;
+	if (r < 0)
+		return r;
+	if (s.handle != f->handle || (s.flags & NFT_TABLE_F_DORMANT) || s.n_rules != 2 || s.rule[0] != f->rule[0] ||
+	    s.rule[1] != f->rule[1] || s.n_foreign || s.n_elems != f->n_gated + f->n_armed)
+		return -EBADF;
+	return 0;
+}
+
+/* --- changes ----------------------------------------------------------------------------------------------------- */
+
+/* first_flags: what a table that is there is expected to have; the delete in between needs it to exist and to be ours. */
+static int install(struct vmp_fence *f, uint32_t first_flags, uint32_t flags)
+{
+	struct batch b;
+	int r = batch_begin(&b, f);
+
+	if (r < 0)
+		return r;
+	r = put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, first_flags);
+	r = r ? r : put_table(&b, NFT_MSG_DELTABLE, 0, 0);
+	r = r ? r : put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, flags);
+	r = r ? r : put_set(&b, SET_GATED, 1, TYPE_IFNAME, IFNAMSIZ);
+	r = r ? r : put_set(&b, SET_ARMED, 2, TYPE_IFINDEX, sizeof(uint32_t));
+	for (unsigned int i = 0; !r && i < f->n_gated; i++)
+		r = put_gated(&b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, f->gated[i]);
+	for (unsigned int i = 0; !r && i < f->n_armed; i++)
+		r = put_elem(&b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, SET_ARMED, &f->armed[i], sizeof f->armed[i]);
+	r = r ? r : put_chain(&b, "pre", HOOK_PREROUTING);
+	r = r ? r : put_chain(&b, "post", HOOK_POSTROUTING);
+	r = r ? r : put_rule(&b, "pre", NFT_META_IIFNAME, NFT_META_IIF, false);
+	r = r ? r : put_rule(&b, "post", NFT_META_OIFNAME, NFT_META_OIF, true);
+	if (r < 0) {
+		mnl_nlmsg_batch_stop(b.b);
+		return r;
+	}
+	return batch_commit(&b);
+}
+
+int vmp_fence_install(struct vmp_fence *f)
+{
+	const uint32_t own = TABLE_OWNER | TABLE_PERSIST;
+	struct snapshot s;
+	int r = -EOPNOTSUPP;
+
+	if (!f->no_owner) {
+		/* Ours or an orphan; then one without flags; then a kernel that does not know persist. */
+		r = install(f, own, own);
+		if (r == -EOPNOTSUPP || r == -EINVAL)
+			r = install(f, 0, own);
+	}
+	f->owned = !r;
+	if (r == -EOPNOTSUPP || r == -EINVAL)
+		r = install(f, 0, 0);
+	if (r < 0)
+		return r == -EPERM ? -EBUSY : r;
+	f->installed = true;
+	r = snapshot_all(f, &s);
+	if (r < 0)
+		return r;
+	f->handle = s.handle;
+	f->rule[0] = s.rule[0];
+	f->rule[1] = s.rule[1];
+	return vmp_fence_verify(f);
+}
+
+/* One element; if the kernel's table is not what we remember, the whole table is written from what we remember. */
+static int change(struct vmp_fence *f, uint16_t type, const char *ifname, const uint32_t *ifindex)
+{
+	uint16_t flags = (uint16_t)(NLM_F_ACK | (type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0));
+	struct batch b;
+	int r;
+
+	if (!f->installed)
+		return 0;
+	r = batch_begin(&b, f);
+	if (r < 0)
+		return r;
+	r = ifname ? put_gated(&b, type, flags, ifname) : put_elem(&b, type, flags, SET_ARMED, ifindex, sizeof *ifindex);
+	if (r < 0) {
+		mnl_nlmsg_batch_stop(b.b);
+		return r;
+	}
+	r = batch_commit(&b);
+	return r < 0 ? vmp_fence_install(f) : 0;
+}
+
+static int find_gated(const struct vmp_fence *f, const char *ifname)
+{
+	for (unsigned int i = 0; i < f->n_gated; i++)
+		if (!strcmp(f->gated[i], ifname))
+			return (int)i;
+	return -1;
+}
+
+static int find_armed(const struct vmp_fence *f, int ifindex)
+{
+	for (unsigned int i = 0; i < f->n_armed; i++)
+		if (f->armed[i] == (uint32_t)ifindex)
+			return (int)i;
+	return -1;
+}
+
+int vmp_fence_gate(struct vmp_fence *f, const char *ifname)
+{
+	if (!ifname[0] || strlen(ifname) >= IFNAMSIZ)
+		return -EINVAL;
+	if (find_gated(f, ifname) >= 0)
+		return 0;
+	if (f->n_gated == VMP_FENCE_MAX)
+		return -ENOSPC;
+	snprintf(f->gated[f->n_gated++], IFNAMSIZ, "%s", ifname);
+	return change(f, NFT_MSG_NEWSETELEM, ifname, NULL);
+}
+
+int vmp_fence_ungate(struct vmp_fence *f, const char *ifname)
+{
+	char name[IFNAMSIZ];
+	int i = find_gated(f, ifname);
+
+	if (i < 0)
+		return 0;
+	memcpy(name, f->gated[i], sizeof name);
+	memmove(f->gated[i], f->gated[--f->n_gated], IFNAMSIZ);
+	return change(f, NFT_MSG_DELSETELEM, name, NULL);
+}
+
+int vmp_fence_arm(struct vmp_fence *f, int ifindex)
+{
+	uint32_t key = (uint32_t)ifindex;
+
+	if (ifindex <= 0)
+		return -EINVAL;
+	if (find_armed(f, ifindex) >= 0)
+		return 0;
+	if (f->n_armed == VMP_FENCE_MAX)
+		return -ENOSPC;
+	f->armed[f->n_armed++] = key;
+	return change(f, NFT_MSG_NEWSETELEM, NULL, &key);
+}
+
+int vmp_fence_disarm(struct vmp_fence *f, int ifindex)
+{
+	uint32_t key = (uint32_t)ifindex;
+	int i = find_armed(f, ifindex);
+
+	if (i < 0)
+		return 0;
+	f->armed[i] = f->armed[--f->n_armed];
+	return change(f, NFT_MSG_DELSETELEM, NULL, &key);
+}
+
+bool vmp_fence_armed(const struct vmp_fence *f, int ifindex)
+{
+	return find_armed(f, ifindex) >= 0;
+}
+
+bool vmp_fence_owned(const struct vmp_fence *f)
+{
+	return f->owned;
+}
+
+/* --- watch ------------------------------------------------------------------------------------------------------- */
+
+int vmp_fence_watch_fd(const struct vmp_fence *f)
+{
+	return mnl_socket_get_fd(f->watch);
+}
+
+/* A message of the nf_tables subsystem about our table that another process caused. */
+static bool touches(const struct vmp_fence *f, const struct nlmsghdr *nlh)
+{
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	const struct nlattr *a;
+
+	if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES || (nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN ||
+	    nfg->nfgen_family != NFPROTO_BRIDGE || nlh->nlmsg_pid == f->portid)
+		return false;
+	/* Table, chain, rule, set and element messages all carry the table's name as attribute 1. */
+	mnl_attr_for_each(a, nlh, sizeof *nfg)
+		if (mnl_attr_get_type(a) == 1 && mnl_attr_validate(a, MNL_TYPE_NUL_STRING) >= 0)
+			return !strcmp(mnl_attr_get_str(a), VMP_FENCE_TABLE);
+	return false;
+}
+
+int vmp_fence_watch_read(struct vmp_fence *f)
+{
+	bool touched = false;
+
+	for (int i = 0; i < WATCH_DATAGRAMS; i++) {
+		ssize_t n = mnl_socket_recvfrom(f->watch, f->rx, sizeof f->rx);
+		int len = (int)n;
+
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0 && (errno == ENOBUFS || errno == ENOSPC)) {
+			/* Lost messages need not have been ours. */
+			if (f->installed && vmp_fence_verify(f) == -EBADF)
+				touched = true;
+			continue;
+		}
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		for (const struct nlmsghdr *nlh = (const void *)f->rx; n > 0 && mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len))
+			if (touches(f, nlh))
+				touched = true;
+	}
+	return touched && f->installed;
+}
+
+int vmp_fence_delete(struct vmp_fence *f)
+{
+	const uint32_t own = TABLE_OWNER | TABLE_PERSIST;
+	struct snapshot s = { 0 };
+	struct batch b;
+	int r = snapshot_table(f, &s);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	r = batch_begin(&b, f);
+	if (r < 0)
+		return r;
+	/* An orphan has to be taken over first. */
+	if ((s.flags & TABLE_PERSIST) && !(s.flags & TABLE_OWNER))
+		r = put_table(&b, NFT_MSG_NEWTABLE, 0, own);
+	r = r ? r : put_table(&b, NFT_MSG_DELTABLE, NLM_F_ACK, 0);
+	if (r < 0) {
+		mnl_nlmsg_batch_stop(b.b);
+		return r;
+	}
+	r = batch_commit(&b);
+	if (r < 0)
+		return r == -EPERM ? -EBUSY : r;
+	f->installed = f->owned = false;
+	return 0;
+}
