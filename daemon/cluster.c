@@ -369,8 +369,6 @@ int vmp_cluster_new(struct vmp_cluster **ret)
 	}
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, 4 << 20); /* cpg_dispatch() keeps a buffer of 1 MiB on the stack */
-	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
-	pthread_attr_setschedpolicy(&attr, SCHED_OTHER);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = -pthread_create(&c->thread, &attr, run, c);

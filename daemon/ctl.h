@@ -32,11 +32,11 @@
  *               problems:["..."]}],
  *       problems:["..."]}
  *   events {pair?, follow?, limit?} -> {events:[EVENT...]}, EVENT = {ts (CLOCK_REALTIME, ms), node, pair, what, text}
- *   why {pair} -> {pair, epoch, cause, from:NAME|null, to:NAME|null, ts (of t = 0, CLOCK_REALTIME, ms), total_ms,
- *       missing:[NAME of nodes that did not answer], events:[{t_ms (real), node, what, text}]}; what is one of
- *       cause detected unbound released claimed bound agreed ... ; "agreed" is Pacemaker's promote on the new primary.
- *   switchover {pair} -> {from, to, epoch, gap_ms?}
- *   hold {pair, ms} -> {until_ms}; unhold {pair}
+ *   why {pair} -> {pair, epoch, cause (text), node (where the entry was bound), t0_ns (CLOCK_REALTIME of t_ms 0), took_ms (real: first
+ *       sign to entry bound), missing:[NAME of nodes that did not answer], events:[{t_ms (real), node, what, text, epoch}]}; what is
+ *       one of cause detected unbound released claimed bound agreed ... ; "agreed" is Pacemaker's promote on the new primary.
+ *   switchover {pair} -> {from, to, epoch, took_ms}
+ *   hold {pair?, ms} -> {until_ms}; unhold {pair?}    without pair: all that this node holds
  *   force-primary {pair, yes:true} -> {epoch}
  *   key-rotate {} -> {key_id, nodes:[NAME...]}    new key, spread under the old one, taken into use by all, old one kept
  *   version {} -> {version, node}

@@ -509,11 +509,11 @@ void vmp_exec_rearm(struct vmp_daemon *d)
 		at = t;
 	if (d->pcmk && (t = vmp_pcmk_deadline_ns(d->pcmk)) < at)
 		at = t;
-	if (at != d->adapter_timer.at_ns && at != UINT64_MAX)
+	if ((at != d->adapter_timer.at_ns || !d->adapter_timer.linked) && at != UINT64_MAX)
 		vmp_loop_timer(d->loop, &d->adapter_timer, at, on_adapter_timer, d);
 	if (d->core_up) {
 		at = vmp_core_deadline(&d->core);
-		if (at != d->core_timer.at_ns && at != VMP_NEVER)
+		if ((at != d->core_timer.at_ns || !d->core_timer.linked) && at != VMP_NEVER)
 			vmp_loop_timer(d->loop, &d->core_timer, at, on_core_timer, d);
 		if (!d->complete_stored && !d->core.rec.abstaining) {
 			struct vmp_store_node node = { .inc = d->inc, .voter = d->voter.voter, .config_version = d->core.config.version,

@@ -611,11 +611,10 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			d->corosync_up = d->quorate = false;
 			d->n_group = 0;
 			vmp_log(LOG_WARNING, "corosync is gone; leases go on by themselves");
-			if (d->journal)
-				vmp_journal_add(d->journal, NULL, 0, "corosync-lost", "leases go on by themselves");
+			vmp_journal_add(d->journal, NULL, 0, "corosync-lost", "leases go on by themselves");
 			break;
 		case VMP_CLUSTER_QUORUM:
-			if (d->quorate != ev.quorate && d->journal)
+			if (d->quorate != ev.quorate)
 				vmp_journal_add(d->journal, NULL, 0, "quorum", "%s, %u nodes", ev.quorate ? "quorate" : "lost", ev.n_nodes);
 			d->quorate = ev.quorate;
 			if (d->pcmk)
@@ -625,8 +624,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			d->n_group = ev.n_nodes;
 			for (unsigned i = 0; i < ev.n_nodes; i++)
 				d->group[i] = ev.nodes[i].id;
-			if (d->journal)
-				vmp_journal_add(d->journal, NULL, 0, "membership", "%u daemons in the group", ev.n_nodes);
+			vmp_journal_add(d->journal, NULL, 0, "membership", "%u daemons in the group", ev.n_nodes);
 			vmp_group_publish_soon(d);
 			break;
 		case VMP_CLUSTER_MSG:

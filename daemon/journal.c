@@ -127,6 +127,11 @@ void vmp_journal_free(struct vmp_journal *j)
 	free(j);
 }
 
+void vmp_journal_set_node(struct vmp_journal *j, const char *node)
+{
+	copy(j->node, sizeof(j->node), node);
+}
+
 void vmp_journal_set_listener(struct vmp_journal *j, vmp_journal_fn fn, void *data)
 {
 	j->fn = fn;

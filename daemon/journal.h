@@ -28,6 +28,8 @@ struct vmp_journal_event {
 /* `dir` may be NULL (memory only). A file that cannot be opened is reported in *ret_warning (or ""). */
 int vmp_journal_new(struct vmp_journal **ret, const char *dir, const char *node, char *ret_warning, size_t cap);
 void vmp_journal_free(struct vmp_journal *j);
+/* The name that events carry from now on. */
+void vmp_journal_set_node(struct vmp_journal *j, const char *node);
 typedef void (*vmp_journal_fn)(const struct vmp_journal_event *ev, void *data);
 /* Called for each new event (subscriptions). */
 void vmp_journal_set_listener(struct vmp_journal *j, vmp_journal_fn fn, void *data);

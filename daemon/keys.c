@@ -445,7 +445,7 @@ static int change_file(const char *path, const struct change *c, struct vmp_diag
 		vmp_diag_add(diag, path, 0, "holds %u keys already, or the disk is full (drop an old key: `vmpair key drop ID`)", keys.count);
 		break;
 	case -EBUSY:
-		vmp_diag_add(diag, path, 0, "that key is the one sent with (choose another first: `vmpair key send ID`)");
+		vmp_diag_add(diag, path, 0, "that key is the one sent with (choose another first: `vmpair key use ID`)");
 		break;
 	case -EEXIST:
 		vmp_diag_add(diag, path, 0, "has another key under that ID (drop it, or copy the file from the other node)");

@@ -73,3 +73,8 @@ libvmpaird_la_SOURCES += \
 
 
 # --- programs ---
+bin_PROGRAMS += vmpair
+vmpair_SOURCES = %D%/cli/main.c %D%/cli/ask.c %D%/cli/files.c %D%/cli/out.c %D%/cli/cli.h
+vmpair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+vmpair_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
+vmpair_LDADD = libvmpaird.la libvmpctl.la $(JANSSON_LIBS)

@@ -621,7 +621,6 @@ static int begin_job(struct vmp_member *m)
 	if (r == 0) {
 		pthread_attr_init(&attr);
 		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-		pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 		pthread_attr_setstacksize(&attr, 1 << 20);
 		sigfillset(&all);
 		pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -119,7 +120,7 @@ static int make_dir(const char *path)
 	return 0;
 }
 
-static void realtime(const struct vmp_daemon *d)
+static void realtime(const struct vmp_daemon *d, int flags)
 {
 	struct sched_param sp = { .sched_priority = REALTIME_PRIORITY };
 
@@ -128,7 +129,7 @@ static void realtime(const struct vmp_daemon *d)
 	/* Without MCL_ONFAULT the untouched stacks of all threads would count as resident. */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)
 		vmp_log(LOG_WARNING, "memory cannot be locked (%s): under memory pressure failovers may be late", strerror(errno));
-	if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &sp) < 0)
+	if (sched_setscheduler(0, SCHED_RR | flags, &sp) < 0)
 		vmp_log(LOG_WARNING, "no real-time priority (%s): under load leases may lapse", strerror(errno));
 }
 
@@ -141,16 +142,8 @@ void vmp_run_identified(struct vmp_daemon *d)
 	bool first = !d->core_up;
 	int r;
 
-	if (!d->journal) {
-		r = vmp_journal_new(&d->journal, d->conf.log_dir, d->node_name, reason, sizeof(reason));
-		if (r < 0) {
-			vmp_log(LOG_ERR, "journal: %s", strerror(-r));
-			vmp_loop_stop(d->loop);
-			return;
-		}
-		if (*reason)
-			vmp_log(LOG_WARNING, "%s", reason);
-		vmp_journal_set_listener(d->journal, on_journal_event, d);
+	vmp_journal_set_node(d->journal, d->node_name);
+	if (first) {
 		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
 		vmp_member_adopt_all(d);
 	}
@@ -247,6 +240,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	static char socket_path[VMP_CONF_STR + 16];
 	char path[VMP_CONF_STR + 16];
 	struct vmp_loop_ops ops;
+	struct utsname uts;
 	struct vmp_ctl_params cp = { .path = socket_path, .allow_uid = 0, .data = d, .request = vmp_request_handle,
 				     .cancelled = vmp_request_cancelled };
 	int r;
@@ -259,6 +253,14 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 			return r;
 		}
 	}
+	uname(&uts);
+	r = vmp_journal_new(&d->journal, d->conf.log_dir, uts.nodename, reason, size);
+	if (r < 0)
+		return r;
+	if (reason[0])
+		vmp_log(LOG_WARNING, "%s", reason);
+	reason[0] = '\0';
+	vmp_journal_set_listener(d->journal, on_journal_event, d);
 	snprintf(path, sizeof(path), "%s/binding.log", d->conf.log_dir);
 	if (d->conf.binding_log) {
 		d->binding_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -269,17 +271,18 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	if (r < 0)
 		return r;
 	vmp_loop_set_after(d->loop, after_each, d);
-	/* These have threads that must not be real-time ones, so they come before realtime(). */
+	/* These have threads that must not be real-time ones, so they come first. */
 	r = vmp_virt_new(&d->virt, &vo, reason, size);
 	if (r < 0)
 		return r;
 	r = vmp_group_new(d);
 	if (r < 0)
 		return r;
-	realtime(d);
-	r = vmp_gate_new(&d->gate, &gc, reason, size);
+	realtime(d, 0);
+	r = vmp_gate_new(&d->gate, &gc, reason, size); /* its worker is on the failover path and inherits the priority */
 	if (r < 0)
 		return r;
+	realtime(d, SCHED_RESET_ON_FORK); /* later threads and helpers are ordinary ones */
 	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
 		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
 	ops = vmp_loop_ops(d->loop);

@@ -47,6 +47,58 @@ tests_unit_test_store_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=pwrite,--wrap=fdatasync
 tests_unit_test_store_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
 
+# Fuzz targets. The replay programs run the corpus in every `make check`; --enable-fuzzers (CC=clang) builds libFuzzer's as well:
+#     tests/fuzz/fuzz_seal -max_total_time=60 CORPUS-DIR SRC/tests/fuzz/corpus/seal
+FUZZ_wire = daemon/wire.c
+FUZZ_seal = daemon/seal.c daemon/keys.c daemon/diag.c
+FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c daemon/core/core.c
+EXTRA_DIST += tests/fuzz/corpus
+check_PROGRAMS += tests/fuzz/replay_wire
+TESTS += tests/fuzz/replay_wire
+tests_fuzz_replay_wire_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h
+tests_fuzz_replay_wire_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"wire"'
+tests_fuzz_replay_wire_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_wire_LDADD = libvmpaird.la
+check_PROGRAMS += tests/fuzz/replay_seal
+TESTS += tests/fuzz/replay_seal
+tests_fuzz_replay_seal_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_seal.c tests/fuzz/fuzz.h
+tests_fuzz_replay_seal_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"seal"'
+tests_fuzz_replay_seal_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_seal_LDADD = libvmpaird.la
+check_PROGRAMS += tests/fuzz/replay_conf
+TESTS += tests/fuzz/replay_conf
+tests_fuzz_replay_conf_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_conf.c tests/fuzz/fuzz.h
+tests_fuzz_replay_conf_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"conf"'
+tests_fuzz_replay_conf_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_conf_LDADD = libvmpaird.la
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_wire
+tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h $(FUZZ_wire)
+tests_fuzz_fuzz_wire_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_wire_CFLAGS = $(WARN_CFLAGS) $(GNUTLS_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_wire_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_wire_LDADD = $(GNUTLS_LIBS)
+noinst_PROGRAMS += tests/fuzz/fuzz_seal
+tests_fuzz_fuzz_seal_SOURCES = tests/fuzz/fuzz_seal.c tests/fuzz/fuzz.h $(FUZZ_seal)
+tests_fuzz_fuzz_seal_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_seal_CFLAGS = $(WARN_CFLAGS) $(GNUTLS_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_seal_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_seal_LDADD = $(GNUTLS_LIBS)
+noinst_PROGRAMS += tests/fuzz/fuzz_conf
+tests_fuzz_fuzz_conf_SOURCES = tests/fuzz/fuzz_conf.c tests/fuzz/fuzz.h $(FUZZ_conf)
+tests_fuzz_fuzz_conf_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_conf_CFLAGS = $(WARN_CFLAGS) $(GNUTLS_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_conf_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_conf_LDADD = $(GNUTLS_LIBS)
+endif
+
+check_PROGRAMS += tests/bench/net_bench
+tests_bench_net_bench_SOURCES = tests/bench/net_bench.c tests/unit/msggen.h
+tests_bench_net_bench_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_bench_net_bench_CFLAGS = $(TEST_CFLAGS)
+tests_bench_net_bench_LDADD = libvmpaird.la
+
+
 
 # --- entry gate ---
 if UNIT_TESTS
@@ -108,7 +160,7 @@ EXTRA_DIST += %D%/unit/domxml
 
 # --- agents, command line, control ---
 if UNIT_TESTS
-AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam %D%/unit/test_pcmk
+AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_cli %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam %D%/unit/test_pcmk
 check_PROGRAMS += $(AGENT_UNIT_TESTS)
 TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_agent_SOURCES = %D%/unit/test_agent.c %D%/unit/pollloop.c %D%/unit/pollloop.h
@@ -119,6 +171,10 @@ TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_agree_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_agree_CFLAGS = $(TEST_CFLAGS)
 %C%_unit_test_agree_LDADD = libvmpcore.la $(CMOCKA_LIBS)
+%C%_unit_test_cli_SOURCES = %D%/unit/test_cli.c %D%/unit/pollloop.c %D%/unit/pollloop.h
+%C%_unit_test_cli_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_cli_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_cli_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 %C%_unit_test_ctl_SOURCES = %D%/unit/test_ctl.c %D%/unit/pollloop.c %D%/unit/pollloop.h
 %C%_unit_test_ctl_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_ctl_CFLAGS = $(TEST_CFLAGS)

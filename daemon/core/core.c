@@ -884,7 +884,8 @@ uint64_t vmp_core_deadline(const struct vmp_core *c)
 
 	if (c->more || c->fresh)
 		return c->now_ns;
-	vmp_min(&at, c->members_changed ? c->now_ns : c->next_members_ns);
+	if (c->config.version)
+		vmp_min(&at, c->members_changed ? c->now_ns : c->next_members_ns);
 	if (c->rec.abstaining)
 		vmp_min(&at, c->rec.waited ? c->rec.next_ns : c->rec.until_ns);
 	for (i = 0; i < c->n_pairs; i++) {
