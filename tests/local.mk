@@ -51,7 +51,7 @@ endif
 #     tests/fuzz/fuzz_seal -max_total_time=60 CORPUS-DIR SRC/tests/fuzz/corpus/seal
 FUZZ_wire = daemon/wire.c
 FUZZ_seal = daemon/seal.c daemon/keys.c daemon/diag.c
-FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c daemon/core/core.c
+FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c
 EXTRA_DIST += tests/fuzz/corpus
 check_PROGRAMS += tests/fuzz/replay_wire
 TESTS += tests/fuzz/replay_wire
@@ -89,7 +89,7 @@ tests_fuzz_fuzz_conf_SOURCES = tests/fuzz/fuzz_conf.c tests/fuzz/fuzz.h $(FUZZ_c
 tests_fuzz_fuzz_conf_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_fuzz_fuzz_conf_CFLAGS = $(WARN_CFLAGS) $(GNUTLS_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 tests_fuzz_fuzz_conf_LDFLAGS = -fsanitize=fuzzer,address,undefined
-tests_fuzz_fuzz_conf_LDADD = $(GNUTLS_LIBS)
+tests_fuzz_fuzz_conf_LDADD = libvmpcore.la $(GNUTLS_LIBS)
 endif
 
 check_PROGRAMS += tests/bench/net_bench
