@@ -296,7 +296,7 @@ void vmp_candidate_deadline(const struct vmp_core *c, const struct vmp_pair *p, 
 		return;
 	case VMP_PH_CLAIMING:
 		vmp_min(at, p->at.next_ns);
-		/* fall through */
+		__attribute__((fallthrough));
 	case VMP_PH_FENCING:
 	case VMP_PH_PUTTING:
 		if (!BUG(c, NO_TIME_LIMIT))

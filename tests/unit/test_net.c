@@ -8,10 +8,14 @@
 #include <cmocka.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/net.h"
@@ -464,6 +468,63 @@ static void send_errors(void **state)
 	vmp_net_free(a.net);
 }
 
+/* One of two links is dead: the kernel says so at once, the messages go over the other. In a network namespace of its own. */
+static int one_link_child(void)
+{
+	struct vmp_keys keys = keys_make(1);
+	struct vmp_net_peer_stats st;
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING };
+	struct end a, b, *both[] = { &a, &b };
+	struct vmp_msg m;
+	int fd;
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return 77;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
+		return 77;
+	close(fd);
+	end_open(&a, 1, 0xa1, 0, &keys);
+	end_open(&b, 2, 0xb1, 0, &keys);
+	end_peer(&a, &b, "192.0.2.1", "127.0.0.1");
+	end_peer(&b, &a, "127.0.0.1", NULL);
+	meet(&a, &b);
+	gen_msg(&m, VMP_MSG_READ, false);
+	b.messages = 0;
+	for (unsigned int i = 0; i < 10; i++)
+		if (vmp_net_send(a.net, 2, &m) != 0)
+			return 1;
+	settle(both, 2);
+	vmp_net_peer_stats(a.net, 2, &st);
+	if (b.messages != 10 || st.link[0].tx != 0 || st.link[0].tx_errors < 10 || st.link[1].tx_errors != 0 || st.link[0].last_rx_ns ||
+	    !st.link[1].last_rx_ns)
+		return 2;
+	if (a.report_cause[VMP_NET_SEND] != 1 || a.report_err != -ENETUNREACH || strncmp(a.report_from, "192.0.2.1:", 10) != 0)
+		return 3;
+	vmp_net_free(a.net);
+	vmp_net_free(b.net);
+	return 0;
+}
+
+static void one_link_down(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(one_link_child());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void port_in_use(void **state)
 {
 	struct vmp_keys keys = keys_make(1);
@@ -507,7 +568,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, begin)
 		T(ipv4), T(ipv6), T(two_links), T(restart),
 		T(several_at_once), T(garbage), T(drained_wholly),
-		T(wrong_key_and_version), T(send_errors), T(port_in_use),
+		T(wrong_key_and_version), T(send_errors), T(one_link_down), T(port_in_use),
 		T(address_text),
 	};
 

@@ -356,6 +356,56 @@ static void lost_last_hello(void **state)
 	vmp_seal_free(b);
 }
 
+/* A hello of the same start, fresh or not, leaves the window as it is. */
+static void hello_keeps_the_window(void **state)
+{
+	struct vmp_seal *a = seal_make(1, 0xa1, KEYS(0, 1)), *b = seal_make(2, 0xb1, KEYS(0, 1));
+	struct dgram d, again;
+
+	(void)state;
+	meet(a, 1, b, 2);
+	d = data(a, 2, "once");
+	assert_opens(b, &d, "once");
+	for (unsigned int i = 0; i < 3; i++) {
+		now += 20 * MS;
+		meet(b, 2, a, 1);
+		meet(a, 1, b, 2);
+		again = data(b, 1, "x");
+		assert_opens(a, &again, "x");
+		assert_int_equal(give(b, &d), VMP_SEAL_DUPLICATE);
+	}
+	vmp_seal_free(a);
+	vmp_seal_free(b);
+}
+
+/* The same counter and plaintext under another start of either side: another key, so no keystream is used twice. */
+static void keystreams_differ(void **state)
+{
+	struct vmp_seal *a[2], *b[2];
+	struct dgram d[2][2];
+	unsigned int same;
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++)
+		for (unsigned int k = 0; k < 2; k++) {
+			a[i] = seal_make(1, 0xa1 + i, KEYS(0, 1));
+			b[k] = seal_make(2, 0xb1 + k, KEYS(0, 1));
+			meet(a[i], 1, b[k], 2);
+			d[i][k] = data(a[i], 2, "sixteen bytes or more of known text");
+			vmp_seal_free(a[i]);
+			vmp_seal_free(b[k]);
+		}
+	for (unsigned int i = 1; i < 4; i++) {
+		const struct dgram *x = &d[0][0], *y = &d[i >> 1][i & 1];
+
+		assert_memory_equal(x->p + 24, y->p + 24, 8);	/* the counters are the same */
+		same = 0;
+		for (size_t p = VMP_SEAL_HEADER; p < x->len; p++)
+			same += x->p[p] == y->p[p];
+		assert_in_range(same, 0, 8);
+	}
+}
+
 static void altered(void **state)
 {
 	struct vmp_seal *a = seal_make(1, 0xa1, KEYS(0, 1)), *b = seal_make(2, 0xb1, KEYS(0, 1));
@@ -625,7 +675,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
 		T(handshake), T(crossing_hellos), T(duplicates_and_order), T(window_against_model), T(restart_of_sender),
-		T(restart_of_receiver), T(lost_last_hello), T(altered), T(causes), T(other_key_same_id), T(rotation),
+		T(restart_of_receiver), T(lost_last_hello), T(hello_keeps_the_window), T(keystreams_differ), T(altered), T(causes), T(other_key_same_id), T(rotation),
 		T(flood_is_bounded), T(peer_removed_and_back), T(limits), T(round_trip_time),
 	};
 
