@@ -72,7 +72,7 @@ CHILD=
 run() { # run COMMAND...: so that a signal to this script ends it at once, with all its children
 	local rc=0
 	set -m
-	"$@" &
+	"$@" 8>&- &
 	CHILD=$!
 	set +m
 	wait "$CHILD" || rc=$?
@@ -241,7 +241,7 @@ step() { # step NAME LOG COMMAND...: one result
 	fi
 }
 lab_tests() { "$TOP/tests/lab/run-tests.sh" "$@" | tee "$BUILD/lab-tests.log"; }
-build_all() { make -s -C "$1" "-j$(nproc)" all && make -s -C "$1" "-j$(nproc)" check TESTS=; }
+build_all() { make -k -s -C "$1" "-j$(nproc)" all && make -s -C "$1" "-j$(nproc)" check TESTS=; }
 fuzz() { # every fuzz target for a minute, from its corpus
 	local t
 	for t in "$1"/tests/fuzz/fuzz_*; do

@@ -52,7 +52,7 @@ wanted() { # as in bench/lib.sh
 }
 
 child=
-trap '[ -z "$child" ] || kill "$child" 2> /dev/null; lab_down > /dev/null 2>&1' EXIT
+trap '[ -z "$child" ] || kill -- "-$child" 2> /dev/null; lab_down > /dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
 samples=$LAB_BUILD/bench.samples
 : > "$samples"
@@ -70,11 +70,13 @@ for b in "$LAB_SRC"/bench/*.sh; do
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
 	if (set -e; lab_up) > "$logs/up.log" 2>&1 && lab_load; then
-		"$b" > "$logs/samples" 2> "$logs/bench.log" &
+		setsid "$b" > "$logs/samples" 2> "$logs/bench.log" &
 		child=$!
+		echo "$child" > "$LAB_DIR/test.pid"
 		wait "$child"
 		rc=$?
 		child=
+		rm -f "$LAB_DIR/test.pid"
 	else
 		rc=1
 		cat "$logs/up.log" >&2

@@ -490,7 +490,11 @@ power_on() { # back from power_off: a boot with the disks as they were; daemons 
 }
 
 lab_down() { # takes down what is left of this lab, however it ended
-	local f ns
+	local f ns pid
+	# a test whose runner was killed would go on with the next lab of this name
+	if read -r pid 2> /dev/null < "$LAB_DIR/test.pid" && [[ $(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline") == *tests/lab/* ]]; then
+		kill -KILL -- "-$pid" 2> /dev/null || true
+	fi
 	for f in "$LAB_DIR"/n*.pid; do
 		[ -e "$f" ] || continue
 		f=${f##*/}

@@ -32,10 +32,12 @@ run_one() { # prints what went wrong; status of the test
 	lab_load
 	# in the background, so that a signal to the runner does not wait for the test
 	timeout -k 10 "$limit" "$1" > "$logs/test.log" 2>&1 &
-	child=$!
+	child=$! # timeout leads a process group
+	echo "$child" > "$LAB_DIR/test.pid"
 	wait "$child"
 	rc=$?
 	child=
+	rm -f "$LAB_DIR/test.pid"
 	[ $rc -ne 124 ] || echo "it did not end within $limit s"
 	if ! lab_check_bindings > "$logs/bindings.log" 2>&1; then
 		echo 'binding logs:'
