@@ -170,7 +170,8 @@ struct vmp_daemon {
 	unsigned exit_holds;
 	struct vmp_timer exit_timer;
 
-	struct vmp_ratelimit limit_persist, limit_gate;
+	struct vmp_ratelimit limit_persist, limit_gate, limit_late, limit_slow;
+	uint64_t core_due_ns;
 };
 
 /* --- exec.c --- */

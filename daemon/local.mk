@@ -73,6 +73,16 @@ libvmpaird_la_SOURCES += \
 
 
 # --- programs ---
+sbin_PROGRAMS += vmpaird
+vmpaird_SOURCES = %D%/main.c
+vmpaird_CFLAGS = $(libvmpaird_la_CFLAGS)
+vmpaird_LDADD = libvmpaird.la
+
+EXTRA_DIST += %D%/vmpaird.service.in
+systemdsystemunit_DATA = vmpaird.service
+CLEANFILES += vmpaird.service
+vmpaird.service: %D%/vmpaird.service.in Makefile
+	$(AM_V_GEN)sed -e 's|@sbindir[@]|$(sbindir)|g' $(srcdir)/%D%/vmpaird.service.in > $@.tmp && mv $@.tmp $@
 bin_PROGRAMS += vmpair
 vmpair_SOURCES = %D%/cli/main.c %D%/cli/ask.c %D%/cli/files.c %D%/cli/out.c %D%/cli/cli.h
 vmpair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)

@@ -32,6 +32,9 @@ struct vmp_loop {
 	struct watch *watches, *graveyard;
 	vmp_timer_fn before_fn, after_fn;
 	void *before_data, *after_data;
+	vmp_slow_fn slow_fn;
+	void *slow_data;
+	uint64_t slow_ns;
 	vmp_signal_fn signal_fn;
 	void *signal_data;
 };
@@ -56,6 +59,14 @@ static void bury(struct vmp_loop *l)
 	}
 }
 
+static void check_slow(struct vmp_loop *l, const char *what, int fd, uint64_t begun_ns)
+{
+	uint64_t took = vmp_now_ns() - begun_ns;
+
+	if (l->slow_fn && took >= l->slow_ns)
+		l->slow_fn(what, fd, took, l->slow_data);
+}
+
 static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 {
 	struct watch *w = data;
@@ -63,8 +74,11 @@ static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 	/* A watch removed in this round may still be on libqb's list of ready ones. */
 	if (!w->dead) {
 		struct vmp_loop *l = w->loop;
+		uint64_t begun = vmp_now_ns();
 
 		w->fn(fd, (short)revents, w->data);
+		if (fd != l->timer_fd)
+			check_slow(l, "descriptor", fd, begun);
 		if (l->after_fn)
 			l->after_fn(l->after_data);
 	}
@@ -190,11 +204,21 @@ static void on_timer_fd(int fd, short revents, void *data)
 	while (l->timers && l->timers->at_ns <= now) {
 		struct vmp_timer *t = l->timers;
 
+		uint64_t begun = vmp_now_ns();
+
 		unlink_timer(l, t);
 		t->fn(t->data);
+		check_slow(l, "timer", -1, begun);
 	}
 	program(l);
 	bury(l);
+}
+
+void vmp_loop_set_slow(struct vmp_loop *l, uint64_t limit_ns, vmp_slow_fn fn, void *data)
+{
+	l->slow_ns = limit_ns;
+	l->slow_fn = fn;
+	l->slow_data = data;
 }
 
 void vmp_loop_set_after(struct vmp_loop *l, vmp_timer_fn fn, void *data)

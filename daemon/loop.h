@@ -42,6 +42,9 @@ void vmp_loop_timer_del(struct vmp_loop *l, struct vmp_timer *t);
 struct vmp_loop_ops vmp_loop_ops(struct vmp_loop *l);
 /* `after` runs after each descriptor's callback and each batch of timers. */
 void vmp_loop_set_after(struct vmp_loop *l, vmp_timer_fn fn, void *data);
+/* `slow` is told when one callback held the loop for at least limit_ns; `what` says which (fd or timer). */
+typedef void (*vmp_slow_fn)(const char *what, int fd, uint64_t took_ns, void *data);
+void vmp_loop_set_slow(struct vmp_loop *l, uint64_t limit_ns, vmp_slow_fn fn, void *data);
 /* `before_timers` runs each time before due timers do: it drains the heartbeat socket (protocol rule V1). */
 void vmp_loop_set_before_timers(struct vmp_loop *l, vmp_timer_fn fn, void *data);
 /* Signals are taken through a signalfd; block them (vmp_loop_block_signals) before any thread starts. */

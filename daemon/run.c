@@ -20,7 +20,7 @@
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
-enum { SLOW_MS = 100, REALTIME_PRIORITY = 50, EXIT_WAIT_MS = 500 };
+enum { SLOW_MS = 100, REALTIME_PRIORITY = 50, EXIT_WAIT_MS = 500, SLOW_CALLBACK_MS = 10 };
 
 static void on_cluster_fd(int fd, short revents, void *data)
 {
@@ -54,6 +54,17 @@ static void on_slow(void *data)
 static void after_each(void *data)
 {
 	vmp_exec_rearm(data);
+}
+
+static void on_slow_callback(const char *what, int fd, uint64_t took_ns, void *data)
+{
+	struct vmp_daemon *d = data;
+	unsigned n = vmp_ratelimit_pass(&d->limit_slow, vmp_now_ns(), 1000 * ms_ns);
+
+	if (!n)
+		return;
+	vmp_log(LOG_WARNING, "the loop was held for %.1f ms by %s %d (%u times in a second)", (double)took_ns / 1e6, what, fd, n);
+	vmp_journal_add(d->journal, NULL, 0, "slow", "the loop was held for %.1f ms by %s %d", (double)took_ns / 1e6, what, fd);
 }
 
 static void on_journal_event(const struct vmp_journal_event *ev, void *data)
@@ -271,6 +282,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	if (r < 0)
 		return r;
 	vmp_loop_set_after(d->loop, after_each, d);
+	vmp_loop_set_slow(d->loop, SLOW_CALLBACK_MS * ms_ns, on_slow_callback, d);
 	/* These have threads that must not be real-time ones, so they come first. */
 	r = vmp_virt_new(&d->virt, &vo, reason, size);
 	if (r < 0)

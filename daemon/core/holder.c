@@ -486,6 +486,8 @@ void vmp_check_higher(struct vmp_step *s, struct vmp_pair *p)
 		p->rel_epoch = 0;	/* somebody took over: no need to repeat the release */
 	if (p->takeover_epoch && st->epoch > p->takeover_epoch)
 		p->takeover_epoch = 0;
+	if (st->epoch > p->released && st->holder != c->node)
+		p->held_off = false;	/* what Pacemaker demoted here has gone on elsewhere: from now on we are its standby */
 }
 
 /* --- H8 ------------------------------------------------------------------------------------------------------------------ */
