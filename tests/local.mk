@@ -4,6 +4,14 @@ TEST_CPPFLAGS = $(AM_CPPFLAGS) -UNDEBUG
 TEST_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS) $(libvmpaird_la_CFLAGS)
 
 # --- core, simulator, traces ---
+check_PROGRAMS += tests/sim/sim tests/sim/sim-bugs
+tests_sim_sim_SOURCES = tests/sim/sim.c
+tests_sim_sim_LDADD = libvmpcore.la
+# the wrong variants exist only in this build of the core
+tests_sim_sim_bugs_SOURCES = tests/sim/sim.c $(VMP_CORE_SOURCES)
+tests_sim_sim_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMP_CORE_BUGS
+dist_check_SCRIPTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh
+TESTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh
 
 
 # --- network, configuration, persistence ---

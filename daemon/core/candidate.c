@@ -82,7 +82,8 @@ static bool want(const struct vmp_core *c, const struct vmp_pair *p, uint64_t no
 			*ret_reason = VMP_REASON_MEMBER_ALIVE;
 			return false;
 		}
-		*ret_force = !eligible;
+		/* X5: voters that were not part of the cold start do not know yet that nobody is in sync */
+		*ret_force = !eligible || p->forced_member == p->member || p->reg.state.cold;
 		*ret_cause = p->promote_force ? VMP_CAUSE_FORCE : VMP_CAUSE_PROMOTE;
 		return true;
 	}
@@ -172,6 +173,8 @@ static void claim(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause, 
 {
 	attempt_fill(s, p, cause, force);
 	p->at.phase = VMP_PH_CLAIMING;
+	if (force)
+		p->forced_member = p->at.member;
 	p->at.reason = VMP_REASON_NO_MAJORITY;
 	vmp_seen(p, p->at.epoch);	/* C1, I3: spent from here on, also when everything is lost */
 	vmp_persist(s, p);
@@ -199,7 +202,7 @@ void vmp_attempt_end(struct vmp_step *s, struct vmp_pair *p, enum vmp_reason rea
 	if (p->role == VMP_ROLE_HOLDING || p->role == VMP_ROLE_CLOSING) {
 		/* a failed re-claim: a release would clear the guards that still protect our older, running lease */
 		if (BUG(c, RELEASE_AFTER_RECLAIM))
-			vmp_release_send(s, p, p->at.epoch);
+			vmp_release_send(s, p, p->at.epoch, c->boot);
 		return;
 	}
 	vmp_max(&p->released, p->at.epoch);
@@ -210,7 +213,13 @@ void vmp_attempt_end(struct vmp_step *s, struct vmp_pair *p, enum vmp_reason rea
 	} else {
 		vmp_persist(s, p);
 	}
-	vmp_release_send(s, p, p->at.epoch);
+	vmp_release_send(s, p, p->at.epoch, c->boot);
+	if (vmp_timers_static(c)) {	/* T1: to be repeated, nothing else clears those guards */
+		p->rel_epoch = p->at.epoch;
+		p->rel_boot = c->boot;
+		p->rel_until_ns = p->rel_next_ns = s->now + c->lease_ns;
+		p->hand_to = 0;
+	}
 }
 
 /* H5: a failed attempt keeps a voter from supporting us. */
@@ -224,6 +233,24 @@ void vmp_reclaim(struct vmp_step *s, struct vmp_pair *p, uint64_t blocking)
 	vmp_seen(p, blocking);
 	vmp_note(s, p, VMP_NOTE_RECLAIM, p->epoch, blocking, 0);
 	claim(s, p, VMP_CAUSE_RECLAIM, false);
+}
+
+/* The own register may lag behind what makes the own member eligible (a put that passed us by): ask, and merge what the answers say. */
+static void learn(struct vmp_step *s, struct vmp_pair *p, enum vmp_reason reason)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_msg *msg;
+
+	if ((reason != VMP_REASON_MEMBER_ALIVE && reason != VMP_REASON_NOT_ELIGIBLE) || !p->ready || s->now < p->learn_ns ||
+	    (!p->promote.deadline_ns && s->now < p->guard_ns && !let_go(c, p)))
+		return;
+	p->learn_ns = s->now + 2 * c->hb_ns;
+	msg = vmp_msg_new(s, VMP_MSG_PROBE);
+	msg->u.claim.pair = p->id;
+	msg->u.claim.epoch = next_epoch(c, p);
+	msg->u.claim.member = p->member;
+	msg->u.claim.boot = c->boot;
+	vmp_send(s, VMP_TO_VOTERS, msg);
 }
 
 void vmp_candidate_run(struct vmp_step *s, struct vmp_pair *p)
@@ -241,6 +268,7 @@ void vmp_candidate_run(struct vmp_step *s, struct vmp_pair *p)
 			if (reason != p->blocked && reason)
 				vmp_note(s, p, VMP_NOTE_BLOCKED, 0, 0, reason);
 			p->blocked = reason;
+			learn(s, p, reason);
 			return;
 		}
 		p->blocked = p->at.reason;

@@ -158,6 +158,10 @@ void vmp_mode_set(struct vmp_step *s, struct vmp_pair *p, enum vmp_mode mode)
 	a->code = mode;
 	a->epoch = p->epoch;
 	a->op = p->catch_op;
+	if (mode == VMP_MODE_SYNC) {
+		a->a = p->own.sync_node;
+		a->b = p->own.sync_member;
+	}
 }
 
 struct vmp_pair *vmp_pair_find(struct vmp_core *c, uint64_t id)
@@ -300,6 +304,14 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		p->own = r->own;
 		p->held_member = r->own_member;
 		p->old_hold_nonce = r->hold_nonce;
+	} else if (vmp_timers_static(c)) {	/* T1: whatever this node last claimed is over, and its guards would last for ever */
+		if (vmp_epoch_node(r->epoch_seen) == c->node)
+			p->rel_epoch = r->epoch_seen;
+		if (r->promised.node == c->node)
+			vmp_max(&p->rel_epoch, r->promised.epoch);
+		vmp_max(&p->rel_epoch, r->released);
+		vmp_max(&p->released, p->rel_epoch);
+		p->rel_boot = c->boot;
 	}
 }
 
@@ -364,7 +376,7 @@ void vmp_pair_run(struct vmp_step *s, struct vmp_pair *p)
 		vmp_op_done(s, &p->promote, -ETIMEDOUT, reason);	/* T4 */
 		p->promote_force = false;
 		if (p->at.cause == VMP_CAUSE_PROMOTE || p->at.cause == VMP_CAUSE_FORCE)
-			vmp_attempt_end(s, p, VMP_REASON_TIMEOUT, false);
+			vmp_attempt_end(s, p, VMP_REASON_TIMEOUT, true);
 	}
 	vmp_holder_run(s, p);
 	vmp_candidate_run(s, p);
@@ -629,6 +641,8 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 	unsigned int i;
 
 	failed->dirty = true;
+	if (!c->rec.abstaining)
+		vmp_act(s, VMP_ACT_RUN_COMPLETE, NULL);
 	if (failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
@@ -871,8 +885,12 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 		c->pair[i].stepped = vmp_pair_st(&c->pair[i]);
 	on_event(&s, ev);
 	for (i = 0; i < c->n_pairs; i++) {
-		if (!transition_allowed(c->pair[i].stepped, vmp_pair_st(&c->pair[i]), s.event))
-			return -ENOTRECOVERABLE;
+		if (transition_allowed(c->pair[i].stepped, vmp_pair_st(&c->pair[i]), s.event))
+			continue;
+		c->fault_pair = c->pair[i].id;
+		c->fault_from = c->pair[i].stepped;
+		c->fault_to = vmp_pair_st(&c->pair[i]);
+		return -ENOTRECOVERABLE;
 	}
 	return s.overflow ? -ENOTRECOVERABLE : 0;
 }

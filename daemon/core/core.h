@@ -15,6 +15,8 @@
  *    rest of the list and feed VMP_EV_PERSIST_FAILED at once, before any other event;
  *  - a VMP_ACT_SEND addressed to the own node (or to all voters, which includes it) comes back as an ordinary VMP_EV_MSG;
  *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
+ *  - VMP_ACT_RUN_COMPLETE: the /run file now holds all that this boot knows. Only a file so marked (in the file, by a write like any
+ *    other) may be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
  *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op).
  */
 #ifndef VMP_CORE_H
@@ -111,7 +113,7 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(IN_SYNC, "in-sync")
 
 #define VMP_ACTIONS(X) \
-	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
+	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(RUN_COMPLETE, "run-complete") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
 	X(ENTRY_REFRESH, "entry-refresh") X(ENTRY_CLOSE, "entry-close") X(RELAY_FENCE, "relay-fence") X(MODE, "mode") \
 	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note")
 
@@ -358,7 +360,7 @@ struct vmp_action {
 	uint64_t epoch;		/* ENTRY_*, RELAY_FENCE, MODE, ROLE */
 	uint64_t expiry_ns;	/* ENTRY_OPEN, ENTRY_REFRESH: absolute */
 	uint64_t op;		/* ENTRY_CLOSE: give it back in CLOSED; MODE wait: in IN_SYNC; OP_DONE: the request */
-	uint64_t a, b, c;	/* NOTE */
+	uint64_t a, b, c;	/* NOTE; MODE sync: a = node, b = member whose word an answer waits for (D1) */
 };
 
 struct vmp_out {
@@ -370,7 +372,7 @@ struct vmp_out {
 /* --- start ------------------------------------------------------------------------------------------------------------- */
 enum vmp_start {
 	VMP_START_NEW,		/* memory lost: reboot, missing or damaged /run file, new voter (X2); records are disk copies, maybe none */
-	VMP_START_SAME_BOOT,	/* X1: the records of /run, complete and of this boot */
+	VMP_START_SAME_BOOT,	/* X1: the records of /run, of this boot and marked by RUN_COMPLETE */
 };
 
 struct vmp_init {
@@ -455,14 +457,16 @@ struct vmp_pair {
 	uint8_t hand_to;
 	struct vmp_request release_req;
 	struct vmp_state hand_state;
-	uint64_t rel_epoch, rel_until_ns, rel_next_ns;
+	uint64_t rel_epoch, rel_boot, rel_until_ns, rel_next_ns;
 	/* candidate (section 6) */
 	struct vmp_attempt at;
 	uint64_t backoff_ns;	/* no new attempt before */
+	uint64_t learn_ns;	/* not eligible as far as known here: next time to ask the others */
 	uint64_t takeover_epoch;	/* epoch released to us, 0: none */
 	uint64_t return_ns;	/* a released, still eligible old holder may claim from here on (R2) */
 	struct vmp_request promote;
 	bool promote_force;
+	uint64_t forced_member;		/* a forced attempt with this member wrote its state to some voters only: the next is forced too */
 	uint8_t blocked;	/* reason last noted */
 	uint64_t lost_noted;	/* epoch whose loss was noted */
 	uint8_t stepped;	/* the state before this step, for the check against pair.def */
@@ -519,6 +523,8 @@ struct vmp_core {
 	bool more;		/* a tick ran out of room and goes on at once */
 	bool members_changed, frozen, fresh;
 	uint64_t prng, next_op;
+	uint64_t fault_pair;	/* after -ENOTRECOVERABLE: the pair and its transition */
+	uint8_t fault_from, fault_to;
 	struct vmp_peer peer[VMP_MAX_VOTERS];
 	struct vmp_recovery rec;
 	struct vmp_change change;

@@ -360,6 +360,7 @@ static void put_action(struct text *t, const struct vmp_out *out, unsigned int i
 	switch ((enum vmp_action_type)a->type) {
 	case VMP_ACT_PERSIST:
 	case VMP_ACT_PERSIST_CONFIG:
+	case VMP_ACT_RUN_COMPLETE:
 	case VMP_ACT_COUNT:
 		break;
 	case VMP_ACT_SEND:
@@ -381,6 +382,10 @@ static void put_action(struct text *t, const struct vmp_out *out, unsigned int i
 	case VMP_ACT_MODE:
 		key_e(t, "epoch", a->epoch);
 		key_s(t, "mode", vmp_mode_name(a->code));
+		if (a->code == VMP_MODE_SYNC) {
+			key_u(t, "node", a->a);
+			key_x(t, "member", a->b);
+		}
 		break;
 	case VMP_ACT_ROLE:
 		key_e(t, "epoch", a->epoch);

@@ -205,6 +205,7 @@ static void put_done(struct vmp_step *s, struct vmp_pair *p)
 		p->held_member = p->own.holder_member;
 		memcpy(p->ack, p->at.ack, sizeof p->ack);
 		p->at.phase = VMP_PH_IDLE;
+		p->forced_member = 0;
 		p->takeover_epoch = p->rel_epoch = p->return_ns = p->backoff_ns = 0;
 		p->held_off = false;
 		p->catch_op = 0;
@@ -365,7 +366,7 @@ void vmp_on_in_sync(struct vmp_step *s, struct vmp_pair *p, const struct vmp_eve
 
 /* --- release (section 9) ------------------------------------------------------------------------------------------------ */
 
-void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch)
+void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, uint64_t boot)
 {
 	struct vmp_msg *msg;
 
@@ -373,15 +374,15 @@ void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch)
 	msg = vmp_msg_new(s, VMP_MSG_RELEASE);
 	msg->u.release.pair = p->id;
 	msg->u.release.epoch = epoch;
-	msg->u.release.boot = s->c->boot;
+	msg->u.release.boot = boot;
 	vmp_send(s, VMP_TO_VOTERS, msg);
 }
 
 static void release_and_takeover(struct vmp_step *s, struct vmp_pair *p)
 {
-	vmp_release_send(s, p, p->rel_epoch);
+	vmp_release_send(s, p, p->rel_epoch, p->rel_boot);
 	if (p->at.epoch > p->rel_epoch && p->at.phase == VMP_PH_IDLE && p->at.epoch <= p->released)
-		vmp_release_send(s, p, p->at.epoch);	/* of a re-claim that failed: now the role is none and the entry closed (C3) */
+		vmp_release_send(s, p, p->at.epoch, s->c->boot);	/* of a re-claim that failed: now the role is none and the entry closed (C3) */
 	if (p->hand_to) {
 		struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_TAKEOVER);
 
@@ -391,7 +392,7 @@ static void release_and_takeover(struct vmp_step *s, struct vmp_pair *p)
 		msg->u.takeover.state = p->hand_state;
 		vmp_send(s, p->hand_to, msg);
 	}
-	p->rel_next_ns = s->now + s->c->hb_ns / 2;
+	p->rel_next_ns = s->now + (s->now < p->rel_until_ns ? s->c->hb_ns / 2 : s->c->lease_ns);
 }
 
 /* R1: close first; what follows waits for the kernel's word (vmp_on_closed). */
@@ -409,6 +410,7 @@ void vmp_release_begin(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause ca
 	vmp_note(s, p, VMP_NOTE_DETECTED, cause, s->c->node, 0);
 	if (BUG(s->c, RELEASE_BEFORE_CLOSE)) {
 		p->rel_epoch = p->epoch;
+		p->rel_boot = s->c->boot;
 		release_and_takeover(s, p);
 	}
 	vmp_mode_set(s, p, VMP_MODE_WAIT);
@@ -427,6 +429,7 @@ void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op)
 	vmp_max(&p->released, p->epoch);
 	vmp_max(&p->released, p->at.epoch);
 	p->rel_epoch = p->epoch;
+	p->rel_boot = s->c->boot;
 	p->rel_until_ns = s->now + s->c->lease_ns;
 	p->return_ns = s->now + 2 * s->c->lease_ns;	/* R2: somebody else first */
 	vmp_persist(s, p);
@@ -482,6 +485,8 @@ void vmp_check_higher(struct vmp_step *s, struct vmp_pair *p)
 	if (p->at.phase >= VMP_PH_CLAIMING && (st->epoch > p->at.epoch ||
 	    (p->at.phase == VMP_PH_CLAIMING && !p->at.force && !vmp_eligible(c, p, c->node, p->at.member))))
 		vmp_attempt_end(s, p, VMP_REASON_HELD_ELSEWHERE, true);
+	if (st->holder != c->node)
+		p->forced_member = 0;
 	if (st->epoch > p->rel_epoch)
 		p->rel_epoch = 0;	/* somebody took over: no need to repeat the release */
 	if (p->takeover_epoch && st->epoch > p->takeover_epoch)
@@ -583,7 +588,8 @@ void vmp_holder_run(struct vmp_step *s, struct vmp_pair *p)
 	if (p->put.goal == VMP_PUT_ESTABLISH && s->now >= p->put.next_ns && p->at.phase == VMP_PH_PUTTING)
 		put_send(s, p);
 	if (p->rel_epoch && p->role == VMP_ROLE_NONE) {
-		if (s->now >= p->rel_until_ns)
+		/* T1: without timers nothing else ever clears the guards, so it is repeated until somebody took over */
+		if (s->now >= p->rel_until_ns && !vmp_timers_static(s->c))
 			p->rel_epoch = 0;
 		else if (s->now >= p->rel_next_ns)
 			release_and_takeover(s, p);

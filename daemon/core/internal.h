@@ -117,7 +117,7 @@ void vmp_holder_deadline(const struct vmp_core *c, const struct vmp_pair *p, uin
 void vmp_entry_update(struct vmp_step *s, struct vmp_pair *p);
 void vmp_entry_close(struct vmp_step *s, struct vmp_pair *p);
 void vmp_release_begin(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause, uint8_t hand_to);
-void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch);
+void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, uint64_t boot);
 void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op);
 void vmp_holder_drop(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause);
 void vmp_check_higher(struct vmp_step *s, struct vmp_pair *p);

@@ -118,20 +118,20 @@ static void finish(struct vmp_step *s, bool cold)
 			vmp_guard(s, p);
 		vmp_seen(p, pr->epoch);
 		/* I3: epochs of claims that nobody received and the disk missed are not used again */
-		p->epoch_seen += (64 + (vmp_random(c) & 15)) << 8;
+		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
 		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. */
 		if (pr->node == c->node && pr->boot && pr->boot != c->boot && !pr->released) {
-			struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_RELEASE);
-
-			msg->u.release.pair = p->id;
-			msg->u.release.epoch = pr->epoch;
-			msg->u.release.boot = pr->boot;
-			vmp_send(s, VMP_TO_VOTERS, msg);
+			p->rel_epoch = pr->epoch;
+			p->rel_boot = pr->boot;
+			p->rel_until_ns = s->now + c->lease_ns;
+			p->rel_next_ns = s->now;
+			p->hand_to = 0;
 			vmp_note(s, p, VMP_NOTE_REBOOTED, pr->epoch, 0, 0);
 		}
 	}
+	vmp_act(s, VMP_ACT_RUN_COMPLETE, NULL);		/* X1 */
 	vmp_note(s, NULL, VMP_NOTE_RECOVERED, vmp_ones(rec->tables), cold, 0);
 	for (i = 0; i < c->n_pairs; i++)
 		vmp_pair_run(s, &c->pair[i]);

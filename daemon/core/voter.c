@@ -181,7 +181,7 @@ void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim
 		reason = VMP_REASON_NOT_ELIGIBLE;	/* V3 d */
 	if (!probe)
 		vmp_seen(p, cl->epoch);
-	if (reason) {
+	if (reason || (probe && !cl->nonce)) {	/* without a nonce it only asks what we know */
 		refuse(s, node, p, cl->pair, cl->epoch, cl->nonce, reason, probe);
 		return;
 	}
