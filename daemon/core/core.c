@@ -641,8 +641,6 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 	unsigned int i;
 
 	failed->dirty = true;
-	if (!c->rec.abstaining)
-		vmp_act(s, VMP_ACT_RUN_COMPLETE, NULL);
 	if (failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {

@@ -15,8 +15,8 @@
  *    rest of the list and feed VMP_EV_PERSIST_FAILED at once, before any other event;
  *  - a VMP_ACT_SEND addressed to the own node (or to all voters, which includes it) comes back as an ordinary VMP_EV_MSG;
  *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
- *  - VMP_ACT_RUN_COMPLETE: the /run file now holds all that this boot knows. Only a file so marked (in the file, by a write like any
- *    other) may be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
+ *  - the /run file is marked complete once a step whose actions were all done left the core not abstaining. Only a file so marked
+ *    may be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
  *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op).
  */
 #ifndef VMP_CORE_H
@@ -113,7 +113,7 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(IN_SYNC, "in-sync")
 
 #define VMP_ACTIONS(X) \
-	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(RUN_COMPLETE, "run-complete") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
+	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
 	X(ENTRY_REFRESH, "entry-refresh") X(ENTRY_CLOSE, "entry-close") X(RELAY_FENCE, "relay-fence") X(MODE, "mode") \
 	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note")
 
@@ -372,7 +372,7 @@ struct vmp_out {
 /* --- start ------------------------------------------------------------------------------------------------------------- */
 enum vmp_start {
 	VMP_START_NEW,		/* memory lost: reboot, missing or damaged /run file, new voter (X2); records are disk copies, maybe none */
-	VMP_START_SAME_BOOT,	/* X1: the records of /run, of this boot and marked by RUN_COMPLETE */
+	VMP_START_SAME_BOOT,	/* X1: the records of /run, of this boot and marked complete */
 };
 
 struct vmp_init {

@@ -360,7 +360,6 @@ static void put_action(struct text *t, const struct vmp_out *out, unsigned int i
 	switch ((enum vmp_action_type)a->type) {
 	case VMP_ACT_PERSIST:
 	case VMP_ACT_PERSIST_CONFIG:
-	case VMP_ACT_RUN_COMPLETE:
 	case VMP_ACT_COUNT:
 		break;
 	case VMP_ACT_SEND:

@@ -131,7 +131,6 @@ static void finish(struct vmp_step *s, bool cold)
 			vmp_note(s, p, VMP_NOTE_REBOOTED, pr->epoch, 0, 0);
 		}
 	}
-	vmp_act(s, VMP_ACT_RUN_COMPLETE, NULL);		/* X1 */
 	vmp_note(s, NULL, VMP_NOTE_RECOVERED, vmp_ones(rec->tables), cold, 0);
 	for (i = 0; i < c->n_pairs; i++)
 		vmp_pair_run(s, &c->pair[i]);

@@ -886,9 +886,6 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 		case VMP_ACT_PERSIST_CONFIG:
 			vmp_core_config(&x->core, &x->config);
 			break;
-		case VMP_ACT_RUN_COMPLETE:
-			x->complete = true;
-			break;
 		case VMP_ACT_SEND: {
 			const struct vmp_msg *msg = &out->msg[a->msg];
 
@@ -983,7 +980,8 @@ static void step(unsigned int i, struct vmp_event *ev)
 	if (r)
 		say("pair %llx: transition %u -> %u", (unsigned long long)x->core.fault_pair, x->core.fault_from, x->core.fault_to);
 	check_node(i);
-	run_actions(i, out, 0, ev->now_ns);
+	if (run_actions(i, out, 0, ev->now_ns) && x->daemon && !x->core.rec.abstaining)
+		x->complete = true;	/* X1 */
 	if (x->daemon && !x->pending && !W.violation)
 		tick_plan(i);
 }
