@@ -53,6 +53,7 @@ static void write_all(int fd, const char *p, size_t len)
 	}
 }
 
+__attribute__((format(printf, 5, 0)))
 static size_t format_line(char *buf, size_t cap, int level, enum vmp_log_style style, const char *fmt, va_list ap)
 {
 	size_t n = 0;
