@@ -28,7 +28,7 @@ usage() {
 		usage: ./run.sh demo [--json FILE]
 		       ./run.sh check [--quick | --full]
 		       ./run.sh bench [NAME...] [--runs N] [--json FILE]
-		       ./run.sh lab up [--nodes N] [--no-vmpaird] | down | status | shell NODE
+		       ./run.sh lab up [--nodes N] [--no-vmpaird] | down | status | shell NODE | build
 
 		Each installs the Debian packages that are missing, builds in ./build (VMPAIR_BUILD), goes, and cleans up.
 		Everything runs in namespaces made for it: no service of this machine is started, stopped or asked.
@@ -336,6 +336,7 @@ cmd_lab() {
 		run "$TOP/tests/lab/lab.sh" "$@" --no-build
 		print_phases
 		;;
+	build) prepare ;;
 	down | status | shell)
 		check_host
 		trap - EXIT

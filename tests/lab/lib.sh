@@ -317,12 +317,12 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		  <configuration>
 		    <crm_config>
 		      <cluster_property_set id="cib-bootstrap-options">
-		        <nvpair id="opt-stonith" name="stonith-enabled" value="false"/>
-		        <nvpair id="opt-quorum" name="no-quorum-policy" value="demote"/>
-		        <nvpair id="opt-start-fatal" name="start-failure-is-fatal" value="false"/>
-		        <nvpair id="opt-pe-input" name="pe-input-series-max" value="50"/>
-		        <nvpair id="opt-dc-deadtime" name="dc-deadtime" value="2s"/>
-		        <nvpair id="opt-cluster-name" name="cluster-name" value="lab"/>
+		        <nvpair id="cib-bootstrap-options-stonith-enabled" name="stonith-enabled" value="false"/>
+		        <nvpair id="cib-bootstrap-options-no-quorum-policy" name="no-quorum-policy" value="demote"/>
+		        <nvpair id="cib-bootstrap-options-start-failure-is-fatal" name="start-failure-is-fatal" value="false"/>
+		        <nvpair id="cib-bootstrap-options-pe-input-series-max" name="pe-input-series-max" value="50"/>
+		        <nvpair id="cib-bootstrap-options-dc-deadtime" name="dc-deadtime" value="2s"/>
+		        <nvpair id="cib-bootstrap-options-cluster-name" name="cluster-name" value="lab"/>
 		      </cluster_property_set>
 		    </crm_config>
 		    <nodes/>

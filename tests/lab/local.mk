@@ -19,6 +19,7 @@ EXTRA_DIST += \
 	%D%/node.sh \
 	%D%/pair.sh \
 	%D%/run-tests.sh \
+	%D%/t/cib-examples.sh \
 	%D%/t/lab.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
