@@ -38,6 +38,7 @@
 #define VERIFY_OPEN_MS 100 /* TCX links are taken off without a message; below any sensible lease */
 #define VERIFY_CLOSED_MS 1000
 #define WORKER_STACK (256 * 1024) /* all of it is locked into memory */
+#define UNUSED_ARM_MS 5000ULL /* a prepared port that nobody opened (its claim failed) is disarmed again */
 #define PORT_DISABLED 0 /* BR_STATE_DISABLED, BR_STATE_FORWARDING */
 #define PORT_FORWARDING 3
 #define BIT(ev) (1U << (ev))
@@ -64,18 +65,19 @@ struct wport {
 	int ifindex, bridge, map_fd, prog_fd, link_fd[2];
 	uint32_t prog_id;
 	enum want want; /* served last */
-	uint64_t lost_at_ns, retry_at_ns, verify_at_ns, fdb_retry_at_ns;
+	uint64_t lost_at_ns, retry_at_ns, verify_at_ns, fdb_retry_at_ns, disarm_at_ns;
 };
 
 struct slot {
 	/* caller's side */
 	bool used, ready, open, close_pending, open_pending;
+	bool readd; /* added again while being removed: `spec` is for then */
 	uint64_t pair_id;
 	char name[VMP_GATE_NAME_MAX];
 	struct vmp_gate_spec spec;
 	uint64_t *word;
 	int map_fd;
-	uint64_t epoch, closed_epoch, pending_epoch;
+	uint64_t epoch, closed_epoch, retired_epoch, pending_epoch;
 	uint32_t pending_req;
 	unsigned int repeat; /* next of vmp_announce_repeat_ms */
 	uint64_t repeat_base_ns;
@@ -929,6 +931,26 @@ static void serve_setup(struct vmp_gate *g, struct slot *s)
 	post(g, s, VMP_GATE_EV_PORT_READY, 0, NULL);
 }
 
+static void plan_disarm(struct slot *s)
+{
+	s->w.disarm_at_ns = s->w.want == WANT_ARMED ? clock_ns(CLOCK_MONOTONIC) + UNUSED_ARM_MS * NS_PER_MS : 0;
+}
+
+/* Armed for a claim that failed, or adopted from a process whose lease has run out since. */
+static void disarm_unused(struct vmp_gate *g, struct slot *s)
+{
+	uint64_t word = 0;
+
+	plan_disarm(s);
+	if (vmp_tcbpf_map_get(s->w.map_fd, &word) < 0 || word > boot_ns())
+		return;
+	if (s->w.ifindex && vmp_fence_disarm(g->fence, s->w.ifindex) < 0)
+		return;
+	s->w.want = WANT_CLOSED;
+	s->w.disarm_at_ns = 0;
+	publish(g, s);
+}
+
 static void serve_done(struct vmp_gate *g, struct slot *s, uint32_t req)
 {
 	bool waiting;
@@ -986,6 +1008,7 @@ static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want wa
 	serve_done(g, s, req);
 	if (s->w.want != WANT_BOUND)
 		s->w.fdb_retry_at_ns = 0;
+	plan_disarm(s);
 	/* Not part of the confirmation: the port is closed with or without a stale entry. */
 	if (s->w.want == WANT_CLOSED && s->w.bound) {
 		if (s->w.ifindex)
@@ -1170,6 +1193,8 @@ static int worker_timeout(struct vmp_gate *g)
 			next = w->verify_at_ns;
 		if (w->fdb_retry_at_ns && w->fdb_retry_at_ns < next)
 			next = w->fdb_retry_at_ns;
+		if (w->disarm_at_ns && w->disarm_at_ns < next)
+			next = w->disarm_at_ns;
 	}
 	if (next == UINT64_MAX)
 		return -1;
@@ -1214,6 +1239,8 @@ static void *worker(void *arg)
 				check_program(g, s);
 			if (s->w.fdb_retry_at_ns && s->w.fdb_retry_at_ns <= now)
 				bind_fdb(g, s);
+			if (s->w.disarm_at_ns && s->w.disarm_at_ns <= now)
+				disarm_unused(g, s);
 		}
 	}
 }
@@ -1241,7 +1268,8 @@ static struct slot *new_slot(struct vmp_gate *g, uint64_t pair_id, const char *n
 		snprintf(s->name, sizeof s->name, "%s", name);
 		s->word = NULL;
 		s->map_fd = -1;
-		s->epoch = s->closed_epoch = 0;
+		s->epoch = s->closed_epoch = s->retired_epoch = 0;
+		s->readd = false;
 		s->repeat = VMP_ANNOUNCE_REPEATS;
 		/* The counters of wishes go on; the worker's part is clean since it removed the port before. */
 		pthread_mutex_lock(&g->lock);
@@ -1415,6 +1443,18 @@ static int on_ready(struct vmp_gate *g, struct slot *s, int map_fd, bool adopted
 	return 0;
 }
 
+static void add_again(struct vmp_gate *g, uint64_t pair_id, const char *name, const struct vmp_gate_spec *spec)
+{
+	char reason[VMP_GATE_REASON] = "";
+	struct vmp_gate_event e = {
+		.type = VMP_GATE_EV_PORT_FAILED, .pair_id = pair_id, .pair_name = name, .at_ns = boot_ns(), .reason = reason,
+	};
+
+	e.err = vmp_gate_port_add(g, pair_id, name, spec, reason, sizeof reason);
+	if (e.err < 0)
+		g->conf.event(g->conf.user, &e);
+}
+
 static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 {
 	uint64_t at[VMP_GATE_EV_MAX], done_at;
@@ -1465,9 +1505,14 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 				.type = ev, .pair_id = pair_id, .pair_name = name, .at_ns = at[ev], .err = err[ev], .reason = reason,
 			};
 
+			struct vmp_gate_spec spec = s->spec;
+			bool readd = s->readd;
+
 			memcpy(name, s->name, sizeof name);
 			free_slot(s);
 			g->conf.event(g->conf.user, &e);
+			if (readd && !find_slot(g, pair_id))
+				add_again(g, pair_id, name, &spec);
 			return n;
 		}
 		deliver(g, s, (enum vmp_gate_ev)ev, 0, at[ev], err[ev], carries_reason(ev) ? reason : "");
@@ -1613,8 +1658,11 @@ int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_nam
 	if (r < 0)
 		return r;
 	if (s) {
-		if (s->want == WANT_REMOVED)
-			return fail(reason, reason_len, -EBUSY, "the port of %s is just being removed", pair_name);
+		if (s->want == WANT_REMOVED) {
+			s->spec = *spec;
+			s->readd = true;
+			return 0;
+		}
 		if (strcmp(s->spec.tap, spec->tap) || strcmp(s->spec.bridge, spec->bridge) || memcmp(s->spec.mac, spec->mac, 6) ||
 		    s->spec.multi_queue != spec->multi_queue)
 			return fail(reason, reason_len, -EBUSY, "the port of %s stands with another tap, bridge or MAC: delete it first", pair_name);
@@ -1668,7 +1716,7 @@ static int close_word(struct vmp_gate *g, struct slot *s, uint64_t epoch)
 	return 0;
 }
 
-static void retire_epoch(struct slot *s, uint64_t epoch)
+static void end_epoch(struct slot *s, uint64_t epoch)
 {
 	if (epoch > s->closed_epoch)
 		s->closed_epoch = epoch;
@@ -1682,9 +1730,12 @@ int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id)
 
 	if (!s)
 		return -ENOENT;
-	retire_epoch(s, s->epoch);
-	s->close_pending = false;
+	end_epoch(s, s->epoch);
+	s->close_pending = s->readd = false;
+	if (s->want == WANT_REMOVED)
+		return 0;
 	(void)close_word(g, s, s->epoch);
+	s->ready = false;
 	submit(g, s, WANT_REMOVED, false);
 	return 0;
 }
@@ -1735,6 +1786,12 @@ int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_ga
 
 /* --- open, refresh, close ------------------------------------------------------------------------------------------ */
 
+/* The newest closed epoch may be opened again (H3, K6), a retired one (R1) never. */
+static bool stale(const struct slot *s, uint64_t epoch)
+{
+	return !epoch || epoch <= s->retired_epoch || epoch < s->closed_epoch || epoch < s->epoch;
+}
+
 /* Rules K2 and K3, for open and refresh alike. now_ns is taken before the store. */
 static int check_store(const struct slot *s, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns, uint64_t now_ns)
 {
@@ -1742,7 +1799,7 @@ static int check_store(const struct slot *s, uint64_t epoch, uint64_t expiry_ns,
 		return -ENOENT;
 	if (!s->ready)
 		return -EAGAIN;
-	if (!epoch || epoch <= s->closed_epoch || epoch < s->epoch)
+	if (stale(s, epoch))
 		return -ESTALE;
 	if (expiry_ns > lease_end_ns)
 		return -ERANGE;
@@ -1773,9 +1830,10 @@ int vmp_gate_prepare(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
 		return -EAGAIN;
 	if (s->close_pending)
 		return -EBUSY;
-	if (!epoch || epoch <= s->closed_epoch)
+	if (stale(s, epoch))
 		return -ESTALE;
-	if (s->want < WANT_ARMED)
+	/* Also if that was the last wish: it may have been prepared, and disarmed again, before. */
+	if (s->want != WANT_BOUND)
 		submit(g, s, WANT_ARMED, false);
 	return 0;
 }
@@ -1839,7 +1897,7 @@ int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
 			s->closed_epoch = epoch;
 		return 0;
 	}
-	retire_epoch(s, epoch ? epoch : s->epoch);
+	end_epoch(s, epoch ? epoch : s->epoch);
 	r = close_word(g, s, epoch ? epoch : s->epoch);
 	req = submit(g, s, WANT_CLOSED, false);
 	if (r < 0)
@@ -1852,6 +1910,17 @@ int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
 	s->pending_epoch = epoch ? epoch : s->epoch;
 	s->pending_req = req;
 	return -EINPROGRESS;
+}
+
+int vmp_gate_retire(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
+{
+	struct slot *s = find_slot(g, pair_id);
+
+	if (!s)
+		return -ENOENT;
+	if (epoch > s->retired_epoch)
+		s->retired_epoch = epoch;
+	return s->open && s->epoch <= epoch ? vmp_gate_close(g, pair_id, s->epoch) : 0;
 }
 
 /* --- start and end -------------------------------------------------------------------------------------------------- */

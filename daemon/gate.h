@@ -143,7 +143,8 @@ void vmp_gate_tick(struct vmp_gate *g, uint64_t now_ns); /* repeats of announcem
  * a port that is there already it repairs what is missing, takes over addresses, ends an alarm and never changes the word.
  * A new port is closed. One adopted under a live word (pinned by an earlier process) stays open until that word is past: open it
  * from fresh acks (H7) or close it. -EINVAL: bad spec; -EEXIST: tap, (bridge, MAC) or an entry address on that bridge belongs to
- * another pair; -EBUSY: it stands with another tap, bridge or MAC, or is being removed; -ENOSPC: too many ports.
+ * another pair; -EBUSY: it stands with another tap, bridge or MAC; -ENOSPC: too many ports. While the pair's port is being removed
+ * this is remembered: PORT_GONE comes, then PORT_READY or PORT_FAILED of the new one.
  */
 int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_name, const struct vmp_gate_spec *spec,
 		      char *reason, size_t reason_len);
@@ -159,7 +160,7 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
 
 /*
  * Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted; -ESTALE: epoch was closed already; -EBUSY: a close is
- * not confirmed yet; -EAGAIN: not ready. An attempt that fails (C5) has to close its epoch, to disarm again.
+ * not confirmed yet; -EAGAIN: not ready. Prepared and not opened within 5 s (the claim failed), it is disarmed again by itself.
  */
 int vmp_gate_prepare(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
 
@@ -167,16 +168,20 @@ int vmp_gate_prepare(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
  * Store the expiry, arm, move the FDB entry, announce (and again after 100, 500, 2000 ms and when an uplink's carrier returns).
  * 0: all done. -EINPROGRESS: the expiry is stored, the rest follows, then OPENED. Nothing is stored on any other error:
  * -ENOENT no such port, -EAGAIN port not ready, -ERANGE expiry above lease_end or absurd, -ETIME expiry is past,
- * -ESTALE epoch closed already or older than the newest one opened, -EBUSY a close is not confirmed yet, -EREMOTEIO port in alarm.
+ * -ESTALE epoch retired, or older than the newest one opened or closed, -EBUSY a close is not confirmed yet, -EREMOTEIO port in alarm.
  */
 int vmp_gate_open(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns);
-/* One aligned 64-bit store; same errors; -ESTALE as well if this epoch was never opened. */
+/* One aligned 64-bit store; same errors; -ESTALE as well if this epoch is not open: never opened, or closed since. */
 int vmp_gate_refresh(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint64_t expiry_ns, uint64_t lease_end_ns);
 /*
- * 0: closed, both ways confirmed. -EINPROGRESS: word 0 confirmed, CLOSED follows. After either, nothing is stored for this or an
- * older epoch any more. epoch 0: close whatever is open (start-up, K6). Closing a closed port is 0. -ENOENT: no such port.
+ * 0: closed, both ways confirmed. -EINPROGRESS: word 0 confirmed, CLOSED follows. After either nothing is stored until the next open:
+ * refreshes are refused, and so is an open of an older epoch. The same epoch may be opened again, as H3 and K6 need it; after a release
+ * (R1) vmp_gate_retire() rules that out. epoch 0: close whatever is open. Closing a closed port is 0. -ENOENT: no such port.
  */
 int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
+
+/* Nothing is stored for this or an older epoch ever again; closes it if it is still open (then as vmp_gate_close()). */
+int vmp_gate_retire(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
 
 /* Remove every trace of every pair: pins, programs, taps, table. No gate of another process may be alive (-EBUSY). Blocks. */
 int vmp_gate_purge(const char *bpffs_dir, char *reason, size_t reason_len);

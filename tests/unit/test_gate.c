@@ -190,9 +190,18 @@ static void rules_of_storing(void **state)
 	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(2), end, end), -ESTALE);
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(4)), 0);
 	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(4), end, end), -ESTALE);
-	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(4), end, end), -ESTALE);
-	assert_int_equal(vmp_gate_prepare(e->g, P0, EPOCH(4)), -ESTALE);
+	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(3), end, end), -ESTALE);
+	assert_int_equal(vmp_gate_prepare(e->g, P0, EPOCH(3)), -ESTALE);
 	assert_int_equal(info(e, P0).expiry_ns, 0);
+	/* H3, K6: the same epoch again, until it is released (R1). */
+	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(4), end, end), 0);
+	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(4), end, end), 0);
+	assert_int_equal(vmp_gate_retire(e->g, P0, EPOCH(4)), 0);
+	assert_int_equal(info(e, P0).expiry_ns, 0);
+	assert_false(info(e, P0).armed);
+	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(4), end, end), -ESTALE);
+	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(4), end, end), -ESTALE);
+	assert_int_equal(vmp_gate_prepare(e->g, P0, EPOCH(4)), -ESTALE);
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(4)), 0);
 	assert_int_equal(vmp_gate_close(e->g, P0, 0), 0);
 	assert_int_equal(vmp_gate_close(e->g, P1, EPOCH(4)), -ENOENT);
@@ -212,6 +221,35 @@ static void prepare_arms_and_opens_nothing(void **state)
 	assert_false(env_passes_in(e, guest));
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), 0);
 	assert_false(info(e, P0).armed);
+}
+
+/* A stop and a start in one breath: the second does not find the first in its way. */
+static void removed_and_added(void **state)
+{
+	struct env *e = *state;
+	char reason[VMP_GATE_REASON] = "";
+	CLEANUP_CLOSE int guest = -1;
+	struct vmp_gate_spec sp;
+
+	env_add(e, P0, 0);
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	env_spec(&sp, 0);
+	assert_int_equal(vmp_gate_port_del(e->g, P0), 0);
+	sp.mac[5] = 0x77; /* nothing of the old port is taken over */
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), -EAGAIN);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_GONE));
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	guest = env_guest("tap0");
+	assert_false(env_passes_out(e, guest));
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
+	assert_true(env_passes_out(e, guest));
+	/* Added and taken back again. */
+	assert_int_equal(vmp_gate_port_del(e->g, P0), 0);
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	assert_int_equal(vmp_gate_port_del(e->g, P0), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_GONE));
+	assert_false(try_run("ip link show tap0"));
 }
 
 static void two_pairs(void **state)
@@ -814,7 +852,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 		T(open_and_close), T(expiry_cuts_off), T(late_store_is_harmless), T(rules_of_storing), T(prepare_arms_and_opens_nothing),
-		T(two_pairs), T(bad_specs), T(moves_fdb), T(announces), T(announces_on_found_uplinks), T(foreign_flush), T(program_taken_off),
+		T(removed_and_added), T(two_pairs), T(bad_specs), T(moves_fdb), T(announces), T(announces_on_found_uplinks), T(foreign_flush), T(program_taken_off),
 		T(program_taken_off_open_port), T(tap_recreated), T(tap_recreated_without_daemon), T(tap_deleted), T(tap_renamed), T(adoption),
 		T(adoption_of_tampered), T(leaves_nothing), T(foreign_load),
 #undef T
