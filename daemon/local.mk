@@ -88,3 +88,10 @@ vmpair_SOURCES = %D%/cli/main.c %D%/cli/ask.c %D%/cli/files.c %D%/cli/out.c %D%/
 vmpair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 vmpair_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
 vmpair_LDADD = libvmpaird.la libvmpctl.la $(JANSSON_LIBS)
+completiondir = $(datadir)/bash-completion/completions
+EXTRA_DIST += %D%/cli/vmpair.bash
+install-data-local:
+	$(MKDIR_P) $(DESTDIR)$(completiondir)
+	$(INSTALL_DATA) $(srcdir)/%D%/cli/vmpair.bash $(DESTDIR)$(completiondir)/vmpair
+uninstall-local:
+	rm -f $(DESTDIR)$(completiondir)/vmpair

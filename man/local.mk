@@ -1,1 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
+# Pages with tables are made from templates, so that they say what the programs do.
+dist_man_MANS += %D%/vmpair.8 %D%/vmpaird.8
+nodist_man_MANS = %D%/vmpaird.conf.5 %D%/ocf_vmpair_pair.7
+EXTRA_DIST += %D%/vmpaird.conf.5.in %D%/ocf_vmpair_pair.7.in
+CLEANFILES += $(nodist_man_MANS)
+noinst_PROGRAMS += %D%/genman
+%C%_genman_SOURCES = %D%/genman.c
+%C%_genman_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_genman_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
+%C%_genman_LDADD = libvmpaird.la libvmpctl.la
+%D%/vmpaird.conf.5: %D%/vmpaird.conf.5.in %D%/genman$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) %D% && %D%/genman$(EXEEXT) < $(srcdir)/%D%/vmpaird.conf.5.in > $@.tmp && mv $@.tmp $@
+%D%/ocf_vmpair_pair.7: %D%/ocf_vmpair_pair.7.in %D%/genman$(EXEEXT)
+	$(AM_V_GEN)$(MKDIR_P) %D% && %D%/genman$(EXEEXT) < $(srcdir)/%D%/ocf_vmpair_pair.7.in > $@.tmp && mv $@.tmp $@
