@@ -361,8 +361,19 @@ lab_node_daemons() { # lab_node_daemons NODE: in the order of their dependencies
 	daemon start "$1" libvirtd
 	wait_for 30 on "$1" corosync-cmapctl -g runtime.votequorum.this_node_id || return 1
 	wait_for 30 on "$1" virsh -q uri || return 1
-	[ "$LAB_VMPAIRD" != yes ] || daemon start "$1" vmpaird
+	if [ "$LAB_VMPAIRD" = yes ]; then
+		daemon start "$1" vmpaird
+		wait_for 15 lab_vmpaird_answers "$1" || {
+			cat "$LAB_DIR/$1/var/log/vmpaird.out" >&2
+			return 1
+		}
+	fi
 	daemon start "$1" pacemaker
+}
+lab_vmpaird_answers() { # it may have nothing good to say yet
+	local rc=0
+	on "$1" timeout 5 vmpair status > /dev/null 2>&1 || rc=$?
+	[ $rc -ne 3 ] && [ $rc -ne 124 ] && [ $rc -ne 127 ]
 }
 
 lab_probe_accel() { # kvm when it boots the guest in time, else tcg; asked once per boot of this machine
@@ -388,6 +399,10 @@ lab_build() { # lab tools, guest, and the programs under test as installed files
 		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
 		return 1
 	}
+	if [ "$(grep -cE '^(prefix = /usr|sysconfdir = /etc|localstatedir = /var)$' "$LAB_BUILD/Makefile")" != 3 ]; then
+		echo "lab: configure $LAB_BUILD with --prefix=/usr --sysconfdir=/etc --localstatedir=/var (and make clean there)" >&2
+		return 1
+	fi
 	mkdir -p "$LAB_BUILD/lab/cache"
 	make -s -C "$LAB_BUILD" "${tools[@]}" || return 1
 	"$LAB_SRC/guest/mkimage.sh" "$LAB_BUILD/lab/guest" || return 1
