@@ -450,6 +450,14 @@ static void job_done(struct vmp_virt *v, struct vmp_vc_msg *m)
 	struct pair *p = by_id(v, m->pair_id);
 	bool current;
 
+	if (m->detached) {
+		struct vmp_virt_event *e = tell(v, NULL, VMP_VIRT_REMOVED, m->at_ns, "%s", m->reason);
+
+		e->pair_id = m->pair_id;
+		e->tag = m->tag;
+		e->rc = m->rc;
+		return;
+	}
 	if (!p || m->job_id <= p->since)
 		return;
 	p->jobs--;
@@ -953,17 +961,24 @@ int vmp_virt_remove(struct vmp_virt *v, uint64_t pair_id, const char *disk_dir, 
 	struct vmp_vc_job *job;
 	int rc;
 
-	if (!p)
-		return -ENOENT;
-	if (p->op != OP_NONE || p->pidfd >= 0)
+	if (p && (p->op != OP_NONE || p->pidfd >= 0))
 		return -EBUSY;
-	job = vmp_vc_job_new(VMP_VC_REMOVE, p->id, p->name, p->uuid);
+	job = vmp_vc_job_new(VMP_VC_REMOVE, pair_id, p ? p->name : "", p ? p->uuid : "");
 	if (!job)
 		return -ENOMEM;
+	job->tag = tag;
 	job->disk_dir = strdup(disk_dir);
 	if (!job->disk_dir) {
 		vmp_vc_job_unref(job);
 		return -ENOMEM;
+	}
+	if (!p) {
+		/* of a pair that was forgotten before: nothing to keep track of */
+		job->detached = true;
+		job->id = ++v->next_job;
+		rc = vmp_vc_submit(v->vc, job);
+		vmp_vc_job_unref(job);
+		return rc;
 	}
 	rc = submit(v, p, job);
 	if (rc < 0)

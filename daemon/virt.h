@@ -128,7 +128,10 @@ int vmp_virt_start(struct vmp_virt *v, uint64_t pair_id, const struct vmp_domxml
 		   uint64_t tag);
 /* Ends the VM; idempotent. A start under way ends with -ECANCELED, a stop under way too (superseded). */
 int vmp_virt_stop(struct vmp_virt *v, uint64_t pair_id, const struct vmp_virt_stop *how, uint64_t tag);
-/* Removes the pair's disk directory (overlays, UEFI variables) of a stopped VM; -EBUSY while it runs. */
+/*
+ * Removes the disk directory (overlays, UEFI variables; anything else there stays and is an error) of a pair whose VM
+ * is stopped; -EBUSY while it runs. The pair need not be registered any more (then timeout_ms says nothing).
+ */
 int vmp_virt_remove(struct vmp_virt *v, uint64_t pair_id, const char *disk_dir, unsigned int timeout_ms, uint64_t tag);
 /* SIGKILL at once through the pidfd: the last means of keeping a VM off. -ESRCH when none runs. */
 int vmp_virt_kill(struct vmp_virt *v, uint64_t pair_id);

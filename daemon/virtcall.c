@@ -816,6 +816,8 @@ int vmp_vc_submit(struct vmp_vc *vc, struct vmp_vc_job *job)
 		m->kind = job->kind;
 		m->pair_id = job->pair_id;
 		m->job_id = job->id;
+		m->tag = job->tag;
+		m->detached = job->detached;
 		*arg = (struct thread_arg){ .vc = vc, .job = job, .msg = m };
 		atomic_fetch_add(&job->refs, 1);
 		rc = thread_ref(vc, job_thread, arg);

@@ -29,6 +29,8 @@ struct vmp_vc_job {
 	uint64_t pair_id, id;
 	char name[64], uuid[37];
 	uint64_t deadline_ns; /* after it nothing new is begun */
+	uint64_t tag;	      /* of a detached one */
+	bool detached;	      /* no pair keeps track of it: its result is told as it comes */
 	char *xml, *disk_dir;
 	unsigned int n_disks;
 	struct vmp_domxml_disk disk[VMP_DOMXML_DISKS];
@@ -51,7 +53,8 @@ struct vmp_vc_msg {
 	enum vmp_vc_msg_type type;
 	uint64_t at_ns;
 	enum vmp_vc_job_kind kind; /* DONE */
-	uint64_t pair_id, job_id;
+	uint64_t pair_id, job_id, tag;
+	bool detached;
 	int rc;
 	pid_t pid;
 	uint64_t start_ticks;

@@ -46,7 +46,8 @@ struct member {
 	struct vmp_virt_run run;
 };
 
-static struct member a = { .name = "alpha" }, b = { .name = "beta" }, off = { .name = "off" };
+static struct member a = { .name = "alpha" }, b = { .name = "beta" }, off = { .name = "off" },
+		     hang = { .name = "hang" };
 
 /* --- helpers --------------------------------------------------------------------- */
 
@@ -98,12 +99,26 @@ static void virsh(const char *arg1, const char *arg2, const char *arg3)
 		fail_msg("virsh %s %s: %d %s", arg1, arg2, rc, out);
 }
 
+/* The events of the test so far: shown when it fails (or all the time with VERBOSE set). */
+static char history[128][256];
+static unsigned int n_history;
+
 static void show(const struct vmp_virt_event *e)
 {
+	char *line = history[n_history++ % 128];
+
+	snprintf(line, sizeof(history[0]), "%8llu %s pair %llx rc %d pid %d how '%s' gone %d: %s",
+		 (unsigned long long)now_ms(), vmp_virt_event_str(e->type), (unsigned long long)e->pair_id, e->rc,
+		 (int)e->run.pid, vmp_virt_how_str(e->how), e->gone, e->reason);
 	if (getenv("VERBOSE"))
-		print_message("  %-14s pair %llx rc %d pid %d how '%s' gone %d: %s\n", vmp_virt_event_str(e->type),
-			      (unsigned long long)e->pair_id, e->rc, (int)e->run.pid, vmp_virt_how_str(e->how), e->gone,
-			      e->reason);
+		print_message("%s\n", line);
+}
+
+static void show_all(void)
+{
+	for (unsigned int i = n_history > 128 ? n_history - 128 : 0; i < n_history; i++)
+		print_message("%s\n", history[i % 128]);
+	print_message("%8llu now\n", (unsigned long long)now_ms());
 }
 
 /* The next event about `id` of this type; others of that pair and type EXITED are a failure, the rest is passed over.
@@ -121,11 +136,15 @@ static struct vmp_virt_event expect(enum vmp_virt_event_type type, uint64_t id, 
 			show(&e);
 			if (e.type == type && e.pair_id == id)
 				return e;
-			if (e.type == VMP_VIRT_EXITED)
+			if (e.type == VMP_VIRT_EXITED) {
+				show_all();
 				fail_msg("unexpected end of a VM, waiting for %s", vmp_virt_event_str(type));
+			}
 		}
-		if (now >= end)
+		if (now >= end) {
+			show_all();
 			fail_msg("no event %s in %u ms", vmp_virt_event_str(type), (unsigned int)timeout_ms);
+		}
 		poll(&pf, 1, (int)(end - now));
 	}
 }
@@ -211,7 +230,7 @@ static void without_libvirtd(void **state)
 	struct vmp_virt_event e;
 	(void)state;
 
-	open_virt(&a, &b, &off, NULL);
+	open_virt(&a, &b, &off, &hang, NULL);
 	assert_int_equal(a.run.pid, 0);
 	e = expect(VMP_VIRT_LIBVIRTD_LOST, 0, 5000);
 	assert_int_not_equal(e.reason[0], '\0');
@@ -350,7 +369,7 @@ static void bad_starts(void **state)
 
 	/* an overlay that is there already, of another template */
 	assert_int_equal(system("cp " TEMPLATE " /run/other.img && mkdir -p " DIR_DISKS "/off && qemu-img create -q -f "
-											"qcow2 -F raw "
+				"qcow2 -F raw "
 				"-b /run/other.img " DIR_DISKS "/off/vda.qcow2"),
 			 0);
 	assert_int_equal(vmp_virt_start(v, off.id, off.d, LONG_MS, 1), 0);
@@ -368,6 +387,14 @@ static void bad_starts(void **state)
 	assert_int_equal(e.rc, -ENOTEMPTY);
 	assert_int_equal(access(DIR_DISKS "/off/vda.qcow2", F_OK), -1);
 	assert_int_equal(access(DIR_DISKS "/off/notes.txt", F_OK), 0);
+	unlink(DIR_DISKS "/off/notes.txt");
+
+	/* a pair that is not registered (any more) can be cleaned up after */
+	assert_int_equal(vmp_virt_remove(v, 12345, DIR_DISKS "/off", 5000, 24), 0);
+	e = expect(VMP_VIRT_REMOVED, 12345, 6000);
+	assert_int_equal(e.rc, 0);
+	assert_int_equal(e.tag, 24);
+	assert_int_equal(access(DIR_DISKS "/off", F_OK), -1);
 
 	off.d->xml = (char *)"<domain type='qemu'/>";
 	assert_int_equal(vmp_virt_start(v, off.id, off.d, LONG_MS, 1), 0);
@@ -412,7 +439,7 @@ static void libvirtd_restarts(void **state)
 	{
 		pid_t pid_a = a.run.pid, pid_b = b.run.pid;
 
-		open_virt(&a, &b, &off, NULL);
+		open_virt(&a, &b, &off, &hang, NULL);
 		assert_int_equal(a.run.pid, pid_a);
 		assert_int_equal(b.run.pid, pid_b);
 		assert_int_equal(off.run.pid, 0);
@@ -516,30 +543,30 @@ static void one_domain_hangs(void **state)
 
 	/* a start that hangs is given up; others go on; a stop ends it by its process */
 	begun = now_ms();
-	pid = start_frozen(&off);
-	e = expect(VMP_VIRT_STARTED, off.id, LONG_MS);
+	pid = start_frozen(&hang);
+	e = expect(VMP_VIRT_STARTED, hang.id, LONG_MS);
 	assert_int_equal(e.rc, -ETIMEDOUT);
 	assert_int_equal(vmp_virt_stop(v, b.id, &(struct vmp_virt_stop){ .destroy_ms = LONG_MS }, 72), 0);
 	expect(VMP_VIRT_EXITED, b.id, 5000);
 	assert_int_equal(expect(VMP_VIRT_STOPPED, b.id, 5000).rc, 0);
 	start(&b);
-	assert_int_equal(vmp_virt_stop(v, off.id, &how, 73), 0);
-	e = expect(VMP_VIRT_EXITED, off.id, 5000);
+	assert_int_equal(vmp_virt_stop(v, hang.id, &how, 73), 0);
+	e = expect(VMP_VIRT_EXITED, hang.id, 5000);
 	assert_int_equal(e.run.pid, pid);
-	assert_int_equal(expect(VMP_VIRT_STOPPED, off.id, 5000).rc, 0);
+	assert_int_equal(expect(VMP_VIRT_STOPPED, hang.id, 5000).rc, 0);
 	assert_true(now_ms() - begun < 8000);
-	assert_int_equal(vmp_virt_stop(v, off.id, &(struct vmp_virt_stop){ .destroy_ms = LONG_MS }, 74), 0);
-	assert_int_equal(expect(VMP_VIRT_STOPPED, off.id, LONG_MS).rc, 0);
+	assert_int_equal(vmp_virt_stop(v, hang.id, &(struct vmp_virt_stop){ .destroy_ms = LONG_MS }, 74), 0);
+	assert_int_equal(expect(VMP_VIRT_STOPPED, hang.id, LONG_MS).rc, 0);
 
 	/* one that is given up and then comes true all the same is ended again */
-	pid = start_frozen(&off);
-	e = expect(VMP_VIRT_STARTED, off.id, LONG_MS);
+	pid = start_frozen(&hang);
+	e = expect(VMP_VIRT_STARTED, hang.id, LONG_MS);
 	assert_int_equal(e.rc, -ETIMEDOUT);
 	kill(pid, SIGCONT);
 	do
-		e = expect(VMP_VIRT_NOTE, off.id, LONG_MS);
+		e = expect(VMP_VIRT_NOTE, hang.id, LONG_MS);
 	while (!strstr(e.reason, "came true"));
-	e = expect(VMP_VIRT_EXITED, off.id, LONG_MS);
+	e = expect(VMP_VIRT_EXITED, hang.id, LONG_MS);
 	assert_int_equal(e.run.pid, pid);
 	expect_running(&a);
 	expect_running(&b);
@@ -558,7 +585,7 @@ static void libvirtd_frozen_for_long(void **state)
 	begun = now_ms();
 	v = vmp_virt_free(v);
 	assert_true(now_ms() - begun < 2000);
-	open_virt(&a, &b, &off, NULL);
+	open_virt(&a, &b, &off, &hang, NULL);
 	assert_int_equal(b.run.pid, pid);
 	kill(libvirtd, SIGCONT);
 	expect(VMP_VIRT_LIBVIRTD_BACK, 0, LONG_MS);
@@ -613,6 +640,7 @@ static int setup(void **state)
 	vmp_domxml_init();
 	member_make(&a, "");
 	member_make(&b, "");
+	member_make(&hang, "");
 	member_make(&off, "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='" TEMPLATE
 			  "'/><target dev='vda' bus='ide'/></disk>");
 	return 0;
@@ -625,6 +653,7 @@ static int teardown(void **state)
 	vmp_domxml_free(a.d);
 	vmp_domxml_free(b.d);
 	vmp_domxml_free(off.d);
+	vmp_domxml_free(hang.d);
 	if (libvirtd > 0) {
 		kill(libvirtd, SIGCONT);
 		libvirtd_end();
