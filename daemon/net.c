@@ -18,6 +18,8 @@
 
 #define RX_BATCH 32
 #define RX_SIZE (VMP_SEAL_MAX_DATAGRAM + 1)	/* one more, so that a longer one is seen to be too long */
+#define OLD_SESSION_GRACE_NS 1000000000ULL	/* a restart of either side explains them for so long */
+#define OLD_SESSION_GAP_NS 5000000000ULL	/* after so long without any a new streak begins */
 #define RCVBUF (1024 * 1024)			/* the kernel doubles it; about 2700 of the smallest datagrams */
 
 struct limit {			/* one report per VMP_NET_REPORT_NS */
@@ -30,6 +32,7 @@ struct peer {
 	struct vmp_net_addr addr[VMP_NET_LINKS];
 	struct vmp_net_peer_stats stats;
 	struct limit limit[VMP_NET_CAUSE_COUNT];
+	uint64_t old_first_ns, old_last_ns;	/* streak of VMP_SEAL_OLD_SESSION */
 };
 
 struct sock {
@@ -58,6 +61,7 @@ struct vmp_net {
 	unsigned int sock_count;
 	struct sock sock[VMP_NET_LINKS];
 	uint16_t port;
+	bool dispatching;
 	unsigned int peer_count;
 	struct peer *peer[VMP_SEAL_MAX_NODE + 1];
 	struct peer nobody;	/* statistics of what belongs to no peer */
@@ -410,6 +414,15 @@ static void refuse(struct vmp_net *n, struct peer *p, unsigned int cause, int er
 	l->count = 0;
 }
 
+/* A few datagrams for an earlier start are normal when a daemon was restarted; only those that keep coming are told. */
+static bool old_session_persists(struct peer *p, uint64_t now)
+{
+	if (!p->old_last_ns || now - p->old_last_ns > OLD_SESSION_GAP_NS)
+		p->old_first_ns = now;
+	p->old_last_ns = now;
+	return now - p->old_first_ns >= OLD_SESSION_GRACE_NS;
+}
+
 /* --- sending -------------------------------------------------------------------------------------------------------------- */
 static int sock_for(const struct vmp_net *n, unsigned int link, int family)
 {
@@ -565,7 +578,9 @@ static void take(struct vmp_net *n, const uint8_t *buf, size_t len, const struct
 		}
 	if (in->authentic)
 		p->stats.last_rx_ns = now;
-	if (vmp_seal_cause_is_refusal(in->cause))
+	if (in->session_new)
+		p->old_last_ns = 0;
+	if (vmp_seal_cause_is_refusal(in->cause) && (in->cause != VMP_SEAL_OLD_SESSION || old_session_persists(p, now)))
 		refuse(n, p, in->cause, 0, now, ss, sslen);
 	/* The hello goes first: what the owner sends from its callback needs it to be understood. */
 	if (in->answer)
@@ -590,6 +605,10 @@ int vmp_net_dispatch(struct vmp_net *n)
 	unsigned int left = n->sock_count, taken = 0;
 	int err = 0;
 
+	/* From within a callback: the outer call goes on draining, and its buffers are in use. */
+	if (n->dispatching)
+		return 0;
+	n->dispatching = true;
 	while (left && taken < VMP_NET_DRAIN_MAX) {
 		for (unsigned int s = 0; s < n->sock_count; s++) {
 			int r;
@@ -614,5 +633,6 @@ int vmp_net_dispatch(struct vmp_net *n)
 			/* No short cut on a short batch: more may have come while the callbacks ran. */
 		}
 	}
+	n->dispatching = false;
 	return taken || !err ? (int)taken : err;
 }

@@ -10,9 +10,10 @@
  * A message to a peer without a session is replaced by a hello and lost: the protocol repeats what matters. The `session`
  * callback tells when a peer (or a new start of it) can be reached, so the owner may send its heartbeat at once.
  *
- * Callbacks come from dispatch and send, on the caller's thread. `message` and `session` may call any function but dispatch and
- * free; `report` none.
+ * Callbacks come from dispatch and send, on the caller's thread. `message` and `session` may call any function but free (a nested
+ * dispatch does nothing); `report` none.
  * Library code: no logging; refusals go to the `report` callback, at most once a minute per peer and cause with the count since.
+ * VMP_SEAL_OLD_SESSION is reported only when it goes on for a second: a restart of either side always causes a few.
  */
 #ifndef VMP_NET_H
 #define VMP_NET_H

@@ -272,6 +272,7 @@ static void restart(void **state)
 	assert_int_equal(vmp_net_send(a.net, 2, &m), 0);
 	settle(both, 2);
 	assert_int_equal(b.messages, 2);
+	assert_int_equal(a.reports + b.reports, 0);	/* nothing to worry an operator with */
 	vmp_net_free(a.net);
 	vmp_net_free(b.net);
 }
@@ -468,6 +469,39 @@ static void send_errors(void **state)
 	vmp_net_free(a.net);
 }
 
+/* A recorded datagram of an earlier start, sent again and again: told, but not for a restart's few. */
+static void old_session_replayed(void **state)
+{
+	struct vmp_keys keys = keys_make(1);
+	struct vmp_net_peer_stats st;
+	struct end b;
+	uint8_t header[VMP_SEAL_OVERHEAD] = { 'V', 'P', VMP_SEAL_VERSION, 1, 1, 2, 1, 0, 0xa0 };
+	struct vmp_net_addr addr;
+	int fd;
+
+	(void)state;
+	end_open(&b, 2, 0xb1, 0, &keys);
+	assert_int_equal(vmp_net_addr_parse("127.0.0.1", 9, &addr), 0);
+	assert_int_equal(vmp_net_peer_set(b.net, 1, &addr, 1), 0);
+	fd = garbage_socket(&b);
+	for (unsigned int i = 0; i < 100; i++) {	/* 2 s */
+		assert_int_equal(send(fd, header, sizeof(header), 0), sizeof(header));
+		do {
+			struct pollfd p = { vmp_net_fd(b.net), POLLIN, 0 };
+
+			assert_int_equal(poll(&p, 1, 5000), 1);
+		} while (vmp_net_dispatch(b.net) == 0);
+		assert_int_equal(b.reports, i >= 50);
+		clock_now += 20000000;
+	}
+	assert_int_equal(b.report_cause[VMP_SEAL_OLD_SESSION], 1);
+	assert_int_equal(vmp_net_peer_stats(b.net, 1, &st), 0);
+	assert_int_equal(st.causes[VMP_SEAL_OLD_SESSION], 100);
+	assert_int_equal(st.last_rx_ns, 0);	/* nothing authentic */
+	close(fd);
+	vmp_net_free(b.net);
+}
+
 /* One of two links is dead: the kernel says so at once, the messages go over the other. In a network namespace of its own. */
 static int one_link_child(void)
 {
@@ -568,7 +602,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup(f, begin)
 		T(ipv4), T(ipv6), T(two_links), T(restart),
 		T(several_at_once), T(garbage), T(drained_wholly),
-		T(wrong_key_and_version), T(send_errors), T(one_link_down), T(port_in_use),
+		T(wrong_key_and_version), T(send_errors), T(old_session_replayed), T(one_link_down), T(port_in_use),
 		T(address_text),
 	};
 
