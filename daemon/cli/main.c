@@ -94,6 +94,20 @@ static int usage_error(const struct cli *cli, const char *what)
 	return VMP_CTL_USAGE;
 }
 
+static const struct cli_command *find_command(const char *name)
+{
+	const struct cli_command *c = commands;
+	while (c->name && strcmp(c->name, name))
+		c++;
+	return c->name ? c : NULL;
+}
+
+static int no_command(const struct cli *cli, const char *name)
+{
+	fprintf(stderr, "vmpair: no such command: %s\n", name);
+	return usage_error(cli, "which command?");
+}
+
 int main(int argc, char **argv)
 {
 	enum { LONG_FORCE = 256, LONG_FILE };
@@ -115,13 +129,9 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[1], "help")) {
 			want_help = true;
 		} else {
-			for (const struct cli_command *k = commands; k->name; k++)
-				if (!strcmp(k->name, argv[1]))
-					cli.cmd = k;
-			if (!cli.cmd) {
-				fprintf(stderr, "vmpair: no such command: %s\n", argv[1]);
-				return usage_error(&cli, "which command?");
-			}
+			cli.cmd = find_command(argv[1]);
+			if (!cli.cmd)
+				return no_command(&cli, argv[1]);
 		}
 		argv[1] = argv[0];
 		argv++;
@@ -183,6 +193,12 @@ int main(int argc, char **argv)
 		default:
 			return usage_error(&cli, "bad option");
 		}
+	}
+	if (!cli.cmd && optind < argc && (!want_help || find_command(argv[optind]))) {
+		cli.cmd = find_command(argv[optind]);
+		if (!cli.cmd)
+			return no_command(&cli, argv[optind]);
+		optind++;
 	}
 	if (want_help) {
 		if (cli.cmd)

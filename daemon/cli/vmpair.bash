@@ -15,7 +15,7 @@ _vmpair() {
 			words=$(vmpair --help 2> /dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
 			words+=" help --help --version"
 		elif [[ $cur == -* ]]; then
-			words=$(vmpair "$cmd" --help 2> /dev/null | grep -oE -- '--[a-z]+')
+			words=$(vmpair "$cmd" --help 2> /dev/null | grep -oE -- "--[a-z]+" | sort -u)
 		elif [[ $cmd == key ]]; then
 			case $prev in
 			key) words="rotate list add use drop" ;;

@@ -178,6 +178,8 @@ static void status_text_and_json(void **state)
 	assert_int_equal(json_integer_value(json_object_get(j, "rc")), 0);
 	assert_true(json_equal(json_object_get(j, "pairs"), json_object_get(w->reply, "pairs")));
 	json_decref(j);
+	assert_int_equal(run(w, "--timeout=1s status -o json web"), 0);
+	assert_int_equal(json_integer_value(json_object_get(w->last, "timeout_ms")), 1000);
 	/* a daemon that says little is shown all the same */
 	set_reply(w, "{\"pairs\":[{}],\"nodes\":[{}]}");
 	assert_int_equal(run(w, "status"), 0);
@@ -237,6 +239,8 @@ static void help_everywhere(void **state)
 		assert_int_equal(run(w, args), 0);
 		assert_int_equal(strncmp(w->out, "Usage: vmpair ", 14), 0);
 	}
+	assert_int_equal(run(w, "help why"), 0);
+	assert_int_equal(strncmp(w->out, "Usage: vmpair why", 17), 0);
 	assert_int_equal(run(w, "--version"), 0);
 	assert_int_equal(strncmp(w->out, "vmpair ", 7), 0);
 	assert_int_equal(w->requests, 0);

@@ -89,16 +89,16 @@ static void damaged_or_old_files_are_refused(void **state)
 	struct vmp_facts r;
 	static const char *const bad[] = {
 		"", "{", "{}", "[]", "{\"v\":1}",
-		"{\"v\":2,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
-		"{\"v\":1,\"boot\":\"x\",\"pair\":\"b\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
-		"{\"v\":1,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":-1,\"start_time\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
-		"{\"v\":1,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":[]}",
+		"{\"v\":2,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"member\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
+		"{\"v\":1,\"boot\":\"x\",\"pair\":\"b\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"member\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
+		"{\"v\":1,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":-1,\"start_time\":1,\"member\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":{}}",
+		"{\"v\":1,\"boot\":\"x\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"member\":1,\"primary\":true,\"epoch\":1,\"told\":\"promoted\",\"params\":[]}",
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		put_file("a.json", bad[i]);
 		assert_int_equal(vmp_facts_read(dir, "a", &r), -EBADMSG);
 	}
-	put_file("a.json", "{\"v\":1,\"boot\":\"other\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"primary\":true,\"epoch\":1,"
+	put_file("a.json", "{\"v\":1,\"boot\":\"other\",\"pair\":\"a\",\"rsc\":\"a\",\"pid\":1,\"start_time\":1,\"member\":1,\"primary\":true,\"epoch\":1,"
 			   "\"told\":\"promoted\",\"params\":{}}");
 	assert_int_equal(vmp_facts_read(dir, "a", &r), -ESTALE);
 }
