@@ -161,7 +161,7 @@ static void print_sorted(const char *name, double *r, unsigned int n, unsigned i
 static void through_kernel(const struct vmp_keys *keys)
 {
 	static double one_way[ROUNDS], garbage[ROUNDS];
-	static uint8_t dirt[100] = { 'V', 'P', VMP_SEAL_VERSION, 2, 1, 2, 1 };	/* a forged hello: costs a MAC */
+	static uint8_t dirt[100] = { 'V', 'P', VMP_SEAL_VERSION, 2, 1, 2, 1, 0, 1 };	/* a forged hello: costs a MAC */
 	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	struct vmp_net *x = end_open(1, keys), *y = end_open(2, keys);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
