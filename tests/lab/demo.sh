@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# demo.sh [--json FILE]: a pair made by pcs on three nodes; its VM is killed, its node cut off, it is moved by vmpair and by pcs,
+# demo.sh [--json FILE] [--check-usage]: a pair made by pcs on three nodes; its VM is killed, its node cut off, it is moved by vmpair and by pcs,
 # and a client that asks every 2 ms says what it noticed. ./run.sh demo installs and builds first.
 # shellcheck disable=SC2154 # what events set
 set -euo pipefail
@@ -36,7 +36,6 @@ end() {
 }
 step() { printf '\n== %s\n' "$*"; }
 
-lab_build
 trap end EXIT
 step "Three nodes: corosync, libvirtd, vmpaird, pacemaker on each"
 lab_up
@@ -54,7 +53,7 @@ for i in "${!events[@]}"; do
 	"event_$e" p1 "$e"
 	echo "$old_primary -> $new_primary, Pacemaker agreed after $agreed_ms ms"
 	[ "$e" != vm_kill ] || on "$new_primary" vmpair why p1 | tee "$LAB_DIR/why.txt"
-	[ "$e" != node_cut ] || event_heal
+	[ "$e" != node_cut ] || heal "$old_primary"
 	wait_for 120 pair_whole p1 || fail "after $e the pair did not become whole"
 	probe_mark "after $e"
 	rows+=("$e $old_primary $new_primary $agreed_ms")

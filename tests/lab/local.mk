@@ -8,7 +8,7 @@ TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
 	%D%/bench.sh \
-	%D%/bench/failover.sh \
+	%D%/bench/vmpair.sh \
 	%D%/bench/ipaddr2.sh \
 	%D%/bench/keepalived.sh \
 	%D%/bench/lib.sh \

@@ -99,9 +99,6 @@ event_node_cut() { # the node stays cut off; event_heal brings it back
 	cut_off "$old_primary"
 	event_agreed "$1" 30
 }
-event_heal() {
-	heal
-}
 event_switchover() {
 	event_begin "$1" "$2"
 	on "$(a_node)" vmpair switchover "$1" > "$LAB_DIR/switchover.log" 2>&1 || fail "switchover: $(cat "$LAB_DIR/switchover.log")"
@@ -111,6 +108,8 @@ event_pcs_move() {
 	local to
 	to=$(pair_standby "$1")
 	event_begin "$1" "$2"
-	on "$(a_node)" pcs resource move "$1-clone" "$to" --promoted > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs move: $(cat "$LAB_DIR/pcs.log")"
+	# pcs returns when it has taken its constraint back: look meanwhile
+	on "$(a_node)" pcs resource move "$1-clone" "$to" --promoted > "$LAB_DIR/pcs.log" 2>&1 &
 	event_agreed "$1" 20
+	wait $! || fail "pcs move: $(cat "$LAB_DIR/pcs.log")"
 }

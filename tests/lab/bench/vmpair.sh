@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# A pair's failovers as the client sees them, and when Pacemaker agreed: its VM killed, planned hand-overs, its node cut off.
+# metrics: failover.vm_kill.vmpair failover.switchover.vmpair failover.node_cut.vmpair failover.bind_after_exit_notice failover.pacemaker_agreed failover.pacemaker_agreed_node_cut failover.pacemaker_agreed_membership monitor.vmpair
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=../pair.sh disable=SC2154
+. "$LAB_SRC/pair.sh"
+
+pair_create 1 >&2
+wait_for 120 pair_whole p1
+
+if wanted monitor.vmpair; then
+	for n in $(lab_all); do [ "$n" = "$(pair_standby p1)" ] && standby=$n; done
+	bench_monitor monitor.vmpair "$standby" vmpair/pair OCF_RESOURCE_INSTANCE=p1 OCF_RESKEY_pair=p1 \
+		OCF_RESKEY_domain=/etc/vmpair/p1.xml OCF_RESKEY_entry="${LAB_ENTRY[0]}/24" OCF_RESKEY_entry_nic=br-entry \
+		OCF_RESKEY_CRM_meta_interval=11000 OCF_RESKEY_CRM_meta_timeout=20000
+fi
+
+why_json() { on "$new_primary" vmpair why --output=json p1; }
+why_agreed() { why_json | jq -e --arg n "$new_primary" 'any(.events[]; .what == "agreed" and .node == $n)' > /dev/null; }
+why_ms() { # why_ms FROM TO: milliseconds between the first event FROM and the last event TO of the last change
+	why_json | jq --arg a "$1" --arg b "$2" '([.events[] | select(.what == $b)][-1].t_ms) - ([.events[] | select(.what == $a)][0].t_ms)'
+}
+since_membership() { # from the node's news of the new membership to Pacemaker's promote there
+	on "$new_primary" vmpair events --output=json | jq -s --arg n "$new_primary" '
+		[.[] | if has("events") then .events[] else . end | select(.node == $n)] |
+		([.[] | select(.what == "agreed")][-1].ts) - ([.[] | select(.what == "quorum" or .what == "membership")][-1].ts)'
+}
+again() { # again EVENT: once, and whole again after it
+	"event_$1" p1 "$1 $i"
+	wait_for 10 why_agreed
+	case "$1" in
+	vm_kill)
+		! wanted failover.bind_after_exit_notice || sample failover.bind_after_exit_notice ms "$(why_ms cause bound)"
+		! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms"
+		;;
+	switchover) ! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms" ;;
+	node_cut)
+		! wanted failover.pacemaker_agreed_node_cut || sample failover.pacemaker_agreed_node_cut ms "$agreed_ms"
+		! wanted failover.pacemaker_agreed_membership || sample failover.pacemaker_agreed_membership ms "$(since_membership)"
+		heal "$old_primary"
+		;;
+	esac
+	probe_mark "whole again $i"
+	wait_for 120 pair_whole p1
+}
+
+probe_start "${LAB_ENTRY[0]}"
+for ((i = 1; i <= RUNS; i++)); do
+	if wanted failover.vm_kill.vmpair || wanted failover.bind_after_exit_notice || wanted failover.pacemaker_agreed; then
+		again vm_kill
+	fi
+	if wanted failover.switchover.vmpair || wanted failover.pacemaker_agreed; then again switchover; fi
+	if wanted failover.node_cut.vmpair || wanted failover.pacemaker_agreed_node_cut || wanted failover.pacemaker_agreed_membership; then
+		again node_cut
+	fi
+done
+probe_stop
+for e in vm_kill switchover node_cut; do
+	! wanted "failover.$e.vmpair" || sample_gaps "failover.$e.vmpair" "$e "
+done
