@@ -19,7 +19,8 @@ static void put_be16(uint8_t *p, unsigned int v)
 	p[1] = (uint8_t)v;
 }
 
-void vmp_announce_arp(uint8_t ret_frame[VMP_ANNOUNCE_ARP_LEN], const uint8_t mac[6], const uint8_t addr[4], unsigned int op)
+void vmp_announce_arp(uint8_t ret_frame[VMP_ANNOUNCE_ARP_LEN], const uint8_t mac[6], const uint8_t addr[4],
+		      unsigned int op)
 {
 	uint8_t *p = ret_frame;
 
@@ -58,7 +59,7 @@ void vmp_announce_na(uint8_t ret_frame[VMP_ANNOUNCE_NA_LEN], const uint8_t mac[6
 	put_be16(ret_frame + 12, ETHERTYPE_IPV6);
 	ip[0] = 0x60;
 	put_be16(ip + 4, 32);
-	ip[6] = 58; /* ICMPv6 */
+	ip[6] = 58;  /* ICMPv6 */
 	ip[7] = 255; /* receivers drop anything else (RFC 4861, 7.1.2) */
 	memcpy(ip + 8, addr, 16);
 	memcpy(ip + 24, all_nodes, 16);

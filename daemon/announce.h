@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * announce: gratuitous ARP (request and reply) and unsolicited neighbour advertisement for an entry address, sent through AF_PACKET with
- * the guest's MAC as source, so that switches and hosts outside learn where the entry is now.
+ * announce: gratuitous ARP (request and reply) and unsolicited neighbour advertisement for an entry address, sent
+ * through AF_PACKET with the guest's MAC as source, so that switches and hosts outside learn where the entry is now.
  *
- * The frame builders are pure. Sending never blocks; negative errno (-ENOBUFS and -EAGAIN: the queue is full, the repeat will mend it).
+ * The frame builders are pure. Sending never blocks; negative errno (-ENOBUFS and -EAGAIN: the queue is full, the
+ * repeat will mend it).
  */
 #ifndef VMP_ANNOUNCE_H
 #define VMP_ANNOUNCE_H
@@ -19,7 +20,8 @@
 extern const unsigned int vmp_announce_repeat_ms[VMP_ANNOUNCE_REPEATS];
 
 /* op 1: request with target MAC 0; op 2: reply with target MAC ff:ff:ff:ff:ff:ff. Sender = target address. */
-void vmp_announce_arp(uint8_t ret_frame[VMP_ANNOUNCE_ARP_LEN], const uint8_t mac[6], const uint8_t addr[4], unsigned int op);
+void vmp_announce_arp(uint8_t ret_frame[VMP_ANNOUNCE_ARP_LEN], const uint8_t mac[6], const uint8_t addr[4],
+		      unsigned int op);
 void vmp_announce_na(uint8_t ret_frame[VMP_ANNOUNCE_NA_LEN], const uint8_t mac[6], const uint8_t addr[16]);
 
 int vmp_announce_socket(void); /* descriptor, or negative errno */

@@ -136,7 +136,8 @@ static void batch_next(struct batch *b)
 		b->full = true;
 }
 
-/* The kernel has answered when sendmsg returns: the first error counts, else at least one acknowledgement must be there. */
+/* The kernel has answered when sendmsg returns: the first error counts, else at least one acknowledgement must be
+ * there. */
 static int batch_commit(struct batch *b)
 {
 	struct vmp_fence *f = b->f;
@@ -161,7 +162,8 @@ static int batch_commit(struct batch *b)
 	while ((n = mnl_socket_recvfrom(f->req, f->rx, sizeof f->rx)) > 0) {
 		int len = (int)n;
 
-		for (const struct nlmsghdr *nlh = (const void *)f->rx; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
+		for (const struct nlmsghdr *nlh = (const void *)f->rx; mnl_nlmsg_ok(nlh, len);
+		     nlh = mnl_nlmsg_next(nlh, &len)) {
 			const struct nlmsgerr *e = mnl_nlmsg_get_payload(nlh);
 
 			if (nlh->nlmsg_type != NLMSG_ERROR || (int32_t)(nlh->nlmsg_seq - first) < 0)
@@ -327,7 +329,9 @@ static int put_rule(struct batch *b, const char *chain, uint32_t meta_name, uint
 	rc = rc ? rc : add_lookup(r, SET_ARMED, 2, true);
 	rc = rc ? rc : add_drop(r);
 	if (!rc) {
-		nftnl_rule_nlmsg_build_payload(batch_msg(b, NFT_MSG_NEWRULE, (uint16_t)(NLM_F_CREATE | NLM_F_APPEND | (ack ? NLM_F_ACK : 0))), r);
+		nftnl_rule_nlmsg_build_payload(
+			batch_msg(b, NFT_MSG_NEWRULE, (uint16_t)(NLM_F_CREATE | NLM_F_APPEND | (ack ? NLM_F_ACK : 0))),
+			r);
 		batch_next(b);
 	}
 	nftnl_rule_free(r);
@@ -348,7 +352,8 @@ static int ask(struct vmp_fence *f, struct nlmsghdr *nlh, mnl_cb_t cb, void *use
 {
 	if (mnl_socket_sendto(f->req, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
-	/* Each part of a dump is ready when the former one was read, so the non-blocking socket never runs dry before the end. */
+	/* Each part of a dump is ready when the former one was read, so the non-blocking socket never runs dry before
+	 * the end. */
 	for (;;) {
 		ssize_t n = mnl_socket_recvfrom(f->req, f->rx, sizeof f->rx);
 		int r;
@@ -512,7 +517,8 @@ int vmp_fence_verify(struct vmp_fence *f)
 
 /* --- changes ----------------------------------------------------------------------------------------------------- */
 
-/* first_flags: what a table that is there is expected to have; the delete in between needs it to exist and to be ours. */
+/* first_flags: what a table that is there is expected to have; the delete in between needs it to exist and to be ours.
+ */
 static int install(struct vmp_fence *f, uint32_t first_flags, uint32_t flags)
 {
 	struct batch b;
@@ -579,7 +585,8 @@ static int change(struct vmp_fence *f, uint16_t type, const char *ifname, const 
 	r = batch_begin(&b, f);
 	if (r < 0)
 		return r;
-	r = ifname ? put_gated(&b, type, flags, ifname) : put_elem(&b, type, flags, SET_ARMED, ifindex, sizeof *ifindex);
+	r = ifname ? put_gated(&b, type, flags, ifname)
+		   : put_elem(&b, type, flags, SET_ARMED, ifindex, sizeof *ifindex);
 	if (r < 0) {
 		mnl_nlmsg_batch_stop(b.b);
 		return r;
@@ -704,7 +711,8 @@ int vmp_fence_watch_read(struct vmp_fence *f)
 		}
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		for (const struct nlmsghdr *nlh = (const void *)f->rx; n > 0 && mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len))
+		for (const struct nlmsghdr *nlh = (const void *)f->rx; n > 0 && mnl_nlmsg_ok(nlh, len);
+		     nlh = mnl_nlmsg_next(nlh, &len))
 			if (touches(f, nlh))
 				touched = true;
 	}

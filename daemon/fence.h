@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fence: the static nft table `bridge vmpair`. It drops, in prerouting and postrouting at priority -350, every frame of a port
- * whose name is in `gated` unless its ifindex is in `armed`; it holds no timeouts and is not refreshed.
- * The table is owner+persist where the kernel takes that (6.9 and newer): other processes can then neither flush nor delete it, and
- * it outlives this process. Elsewhere it has no flags: owner alone would make it vanish, failing open, with the process.
+ * fence: the static nft table `bridge vmpair`. It drops, in prerouting and postrouting at priority -350, every frame of
+ * a port whose name is in `gated` unless its ifindex is in `armed`; it holds no timeouts and is not refreshed. The
+ * table is owner+persist where the kernel takes that (6.9 and newer): other processes can then neither flush nor delete
+ * it, and it outlives this process. Elsewhere it has no flags: owner alone would make it vanish, failing open, with the
+ * process.
  *
- * Errors: negative errno. Each change is one atomic nft transaction that waits for the kernel's answer, and may wait as long as
- * others hold the nftables commit mutex: not for an event loop. Not thread safe; one thread uses one fence.
+ * Errors: negative errno. Each change is one atomic nft transaction that waits for the kernel's answer, and may wait as
+ * long as others hold the nftables commit mutex: not for an event loop. Not thread safe; one thread uses one fence.
  */
 #ifndef VMP_FENCE_H
 #define VMP_FENCE_H
@@ -24,9 +25,11 @@ struct vmp_fence;
 int vmp_fence_new(struct vmp_fence **ret, bool no_owner);
 struct vmp_fence *vmp_fence_free(struct vmp_fence *f); /* closes sockets only; NULL is fine */
 
-/* Write the whole table from the remembered sets, replacing what is there, in one transaction. -EBUSY: owned by another process. */
+/* Write the whole table from the remembered sets, replacing what is there, in one transaction. -EBUSY: owned by another
+ * process. */
 int vmp_fence_install(struct vmp_fence *f);
-/* Before the first install these only remember. Adding what is there, or removing what is not, is 0 without a transaction. */
+/* Before the first install these only remember. Adding what is there, or removing what is not, is 0 without a
+ * transaction. */
 int vmp_fence_gate(struct vmp_fence *f, const char *ifname);
 int vmp_fence_ungate(struct vmp_fence *f, const char *ifname);
 int vmp_fence_arm(struct vmp_fence *f, int ifindex);

@@ -65,7 +65,8 @@ int vmp_link_new(struct vmp_link **ret)
 		vmp_link_free(l);
 		return r;
 	}
-	/* A burst of foreign link changes should not overrun the watch; failing to grow it is no error, overrun is handled. */
+	/* A burst of foreign link changes should not overrun the watch; failing to grow it is no error, overrun is
+	 * handled. */
 	(void)setsockopt(mnl_socket_get_fd(l->watch), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
 	l->portid = mnl_socket_get_portid(l->req);
 	*ret = l;
@@ -128,7 +129,8 @@ static int talk(struct vmp_link *l, struct nlmsghdr *nlh, mnl_cb_t cb, void *use
 	}
 }
 
-static struct nlmsghdr *link_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, unsigned char family, int ifindex)
+static struct nlmsghdr *link_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, unsigned char family,
+				     int ifindex)
 {
 	struct nlmsghdr *nlh = request(l, buf, type, flags);
 	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof *ifi);
@@ -331,7 +333,8 @@ int vmp_link_setup(struct vmp_link *l, int ifindex, uint32_t mtu, const uint8_t 
 	struct nlattr *spec, *inet6;
 	uint8_t mac[6];
 
-	/* The kernel's automatic address would send neighbour discovery of its own into the guest. Without IPv6 there is nothing to do. */
+	/* The kernel's automatic address would send neighbour discovery of its own into the guest. Without IPv6 there
+	 * is nothing to do. */
 	nlh = link_request(l, buf, RTM_NEWLINK, NLM_F_ACK, AF_UNSPEC, ifindex);
 	spec = mnl_attr_nest_start(nlh, IFLA_AF_SPEC);
 	inet6 = mnl_attr_nest_start(nlh, AF_INET6);
@@ -406,8 +409,8 @@ int vmp_link_fdb_delete(struct vmp_link *l, int port, const uint8_t mac[6])
 	return r == -ENOENT || r == -ENODEV ? 0 : r;
 }
 
-static struct nlmsghdr *tc_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex, uint32_t handle,
-				   uint32_t parent, uint32_t info)
+static struct nlmsghdr *tc_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex,
+				   uint32_t handle, uint32_t parent, uint32_t info)
 {
 	struct nlmsghdr *nlh = request(l, buf, type, flags);
 	struct tcmsg *tcm = mnl_nlmsg_put_extra_header(nlh, sizeof *tcm);
@@ -477,7 +480,8 @@ int vmp_link_clsact_del(struct vmp_link *l, int ifindex)
 {
 	char buf[REQ_MAX] __attribute__((aligned(8)));
 
-	return talk(l, tc_request(l, buf, RTM_DELQDISC, NLM_F_ACK, ifindex, TC_H_MAKE(TC_H_CLSACT, 0), TC_H_CLSACT, 0), NULL, NULL);
+	return talk(l, tc_request(l, buf, RTM_DELQDISC, NLM_F_ACK, ifindex, TC_H_MAKE(TC_H_CLSACT, 0), TC_H_CLSACT, 0),
+		    NULL, NULL);
 }
 
 static uint32_t filter_parent(bool egress)
@@ -489,8 +493,8 @@ int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, int prog_f
 {
 	char buf[REQ_MAX] __attribute__((aligned(8)));
 	uint16_t all = (uint16_t)((ETH_P_ALL << 8 | ETH_P_ALL >> 8) & 0xffff);
-	struct nlmsghdr *nlh = tc_request(l, buf, RTM_NEWTFILTER, NLM_F_ACK | NLM_F_CREATE, ifindex, 1, filter_parent(egress),
-					  TC_H_MAKE(1U << 16, all));
+	struct nlmsghdr *nlh = tc_request(l, buf, RTM_NEWTFILTER, NLM_F_ACK | NLM_F_CREATE, ifindex, 1,
+					  filter_parent(egress), TC_H_MAKE(1U << 16, all));
 	struct nlattr *opt;
 
 	mnl_attr_put_strz(nlh, TCA_KIND, "bpf");
@@ -548,7 +552,8 @@ int vmp_link_filter_first(struct vmp_link *l, int ifindex, bool egress, uint32_t
 
 	for (int i = 0; i < DUMP_TRIES && r == -EINTR; i++) {
 		memset(&q, 0, sizeof q);
-		r = talk(l, tc_request(l, buf, RTM_GETTFILTER, NLM_F_DUMP, ifindex, 0, filter_parent(egress), 0), on_filter, &q);
+		r = talk(l, tc_request(l, buf, RTM_GETTFILTER, NLM_F_DUMP, ifindex, 0, filter_parent(egress), 0),
+			 on_filter, &q);
 	}
 	if (r < 0)
 		return r;
@@ -561,7 +566,8 @@ int vmp_link_watch_fd(const struct vmp_link *l)
 	return mnl_socket_get_fd(l->watch);
 }
 
-int vmp_link_watch_read(struct vmp_link *l, void (*cb)(void *user, enum vmp_link_change what, const struct vmp_link_info *li), void *user)
+int vmp_link_watch_read(struct vmp_link *l,
+			void (*cb)(void *user, enum vmp_link_change what, const struct vmp_link_info *li), void *user)
 {
 	/* Not l->rx: the callback may make requests. */
 	char buf[16384] __attribute__((aligned(8)));
@@ -582,14 +588,16 @@ int vmp_link_watch_read(struct vmp_link *l, void (*cb)(void *user, enum vmp_link
 		if (n < 0)
 			return -errno;
 		len = (int)n;
-		for (const struct nlmsghdr *nlh = (const void *)buf; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
+		for (const struct nlmsghdr *nlh = (const void *)buf; mnl_nlmsg_ok(nlh, len);
+		     nlh = mnl_nlmsg_next(nlh, &len)) {
 			const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
 			const struct tcmsg *tcm = mnl_nlmsg_get_payload(nlh);
 
 			switch (nlh->nlmsg_type) {
 			case RTM_NEWLINK:
 			case RTM_DELLINK:
-				/* In the bridge family these tell of membership; the plain message tells that as well. */
+				/* In the bridge family these tell of membership; the plain message tells that as well.
+				 */
 				if (ifi->ifi_family != AF_UNSPEC)
 					break;
 				parse_link(nlh, &li);

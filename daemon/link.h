@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * link: taps, bridge membership, forwarding database, clsact qdiscs and filters, and the watch of links and tc; rtnetlink through libmnl.
+ * link: taps, bridge membership, forwarding database, clsact qdiscs and filters, and the watch of links and tc;
+ * rtnetlink through libmnl.
  *
- * Errors: negative errno as the kernel gave it. Each request waits for the kernel's acknowledgement and for the rtnl lock, so these
- * are for the gate's worker, start-up and tests, not for the loop. Not thread safe; one thread uses one handle.
+ * Errors: negative errno as the kernel gave it. Each request waits for the kernel's acknowledgement and for the rtnl
+ * lock, so these are for the gate's worker, start-up and tests, not for the loop. Not thread safe; one thread uses one
+ * handle.
  */
 #ifndef VMP_LINK_H
 #define VMP_LINK_H
@@ -17,12 +19,12 @@ struct vmp_link;
 
 struct vmp_link_info {
 	int ifindex;
-	int master;           /* 0 = none */
+	int master; /* 0 = none */
 	char name[IFNAMSIZ];
-	char kind[16];        /* IFLA_INFO_KIND; "" for hardware */
+	char kind[16]; /* IFLA_INFO_KIND; "" for hardware */
 	bool up, carrier;
-	bool xdp;             /* an XDP program is attached */
-	bool tap;             /* kind tun in tap mode */
+	bool xdp; /* an XDP program is attached */
+	bool tap; /* kind tun in tap mode */
 	uint32_t mtu;
 };
 
@@ -38,7 +40,8 @@ int vmp_link_ports(struct vmp_link *l, int bridge, int (*cb)(void *user, const s
 /* Persistent tap; 0 also if it exists as a tap (adopted). A new one is down. */
 int vmp_link_tap_add(const char *name, bool multi_queue);
 int vmp_link_tap_del(const char *name); /* 0 if there is none */
-/* Host side of a port: MAC fe:... of the guest's (so the bridge keeps its own), the bridge's MTU, no IPv6 address. It stays down. */
+/* Host side of a port: MAC fe:... of the guest's (so the bridge keeps its own), the bridge's MTU, no IPv6 address. It
+ * stays down. */
 int vmp_link_setup(struct vmp_link *l, int ifindex, uint32_t mtu, const uint8_t guest_mac[6]);
 int vmp_link_set_master(struct vmp_link *l, int ifindex, int master);
 int vmp_link_set_up(struct vmp_link *l, int ifindex, bool up);
@@ -51,15 +54,18 @@ int vmp_link_fdb_delete(struct vmp_link *l, int port, const uint8_t mac[6]); /* 
 int vmp_link_clsact_add(struct vmp_link *l, int ifindex);
 int vmp_link_clsact_del(struct vmp_link *l, int ifindex);
 int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, int prog_fd, const char *name);
-/* id of the program of the first filter of that side if it is a direct-action cls_bpf; 0 = there is none or something else is first */
+/* id of the program of the first filter of that side if it is a direct-action cls_bpf; 0 = there is none or something
+ * else is first */
 int vmp_link_filter_first(struct vmp_link *l, int ifindex, bool egress, uint32_t *ret_prog_id);
 /* Kind of the qdisc at ffff:fff1 ("clsact", "ingress", "" = none). */
 int vmp_link_ingress_kind(struct vmp_link *l, int ifindex, char *ret_kind, size_t len);
 
 enum vmp_link_change { VMP_LINK_NEW, VMP_LINK_DEL, VMP_LINK_TC, VMP_LINK_OVERRUN };
 
-/* Watch of RTNLGRP_LINK and RTNLGRP_TC; changes made through this handle are left out of TC. TC sets only info->ifindex. */
+/* Watch of RTNLGRP_LINK and RTNLGRP_TC; changes made through this handle are left out of TC. TC sets only
+ * info->ifindex. */
 int vmp_link_watch_fd(const struct vmp_link *l);
-int vmp_link_watch_read(struct vmp_link *l, void (*cb)(void *user, enum vmp_link_change what, const struct vmp_link_info *li), void *user);
+int vmp_link_watch_read(struct vmp_link *l,
+			void (*cb)(void *user, enum vmp_link_change what, const struct vmp_link_info *li), void *user);
 
 #endif

@@ -26,7 +26,7 @@ libvmpaird_la_SOURCES += \
 libvmpaird_la_SOURCES += \
 	%D%/announce.c %D%/announce.h \
 	%D%/fence.c %D%/fence.h \
-	%D%/gate.c %D%/gate.h \
+	%D%/gate.c %D%/gate.h %D%/gate_int.h %D%/gate_pins.c %D%/gate_worker.c \
 	%D%/link.c %D%/link.h \
 	%D%/tcbpf.c %D%/tcbpf.h
 EXTRA_DIST += %D%/bpf/gate.bpf.c

@@ -15,7 +15,7 @@
 #define ATTACH_TCX_INGRESS 46U
 #define ATTACH_TCX_EGRESS 47U
 #define FLAG_BEFORE (1U << 3) /* with no relative program: before all */
-#define WORD_SIZE 4096        /* an mmapable array takes whole pages; one page is mapped on every architecture's size */
+#define WORD_SIZE 4096	      /* an mmapable array takes whole pages; one page is mapped on every architecture's size */
 
 /* daemon/bpf/gate.bpf.c as clang makes it. The kernel fills in the address of the map's value. */
 const struct bpf_insn vmp_tcbpf_insns[] = {
@@ -133,8 +133,9 @@ bool vmp_tcbpf_map_fits(int map_fd)
 	struct bpf_map_info mi;
 
 	memset(&mi, 0, sizeof mi);
-	return !object_info(map_fd, &mi, sizeof mi) && mi.type == BPF_MAP_TYPE_ARRAY && mi.key_size == sizeof(uint32_t) &&
-	       mi.value_size == sizeof(uint64_t) && mi.max_entries == 1 && (mi.map_flags & BPF_F_MMAPABLE);
+	return !object_info(map_fd, &mi, sizeof mi) && mi.type == BPF_MAP_TYPE_ARRAY &&
+	       mi.key_size == sizeof(uint32_t) && mi.value_size == sizeof(uint64_t) && mi.max_entries == 1 &&
+	       (mi.map_flags & BPF_F_MMAPABLE);
 }
 
 int vmp_tcbpf_prog_load(int map_fd, const struct bpf_insn *insns, unsigned int n, char *log, size_t log_len)
@@ -219,7 +220,8 @@ int vmp_tcbpf_link_info(int link_fd, struct vmp_tcbpf_info *ret)
 	int r;
 
 	memset(&li, 0, sizeof li);
-	r = object_info(link_fd, &li, sizeof(struct bpf_link_info) < sizeof li ? sizeof(struct bpf_link_info) : sizeof li);
+	r = object_info(link_fd, &li,
+			sizeof(struct bpf_link_info) < sizeof li ? sizeof(struct bpf_link_info) : sizeof li);
 	if (r < 0)
 		return r;
 	memset(ret, 0, sizeof *ret);

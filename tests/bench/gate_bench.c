@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the gate costs the loop: median and 99th percentile of each call, in microseconds, alone and while another process loads a large
- * ruleset. In namespaces of its own; root. usage: gate_bench [ROUNDS]
+ * What the gate costs the loop: median and 99th percentile of each call, in microseconds, alone and while another
+ * process loads a large ruleset. In namespaces of its own; root. usage: gate_bench [ROUNDS]
  */
 #include "config.h"
 
@@ -24,10 +24,24 @@
 #define MAX_ROUNDS 20000
 #define PAIR 0x1001ULL
 
-enum what { OPEN, OPEN_PREPARED, REFRESH, CLOSE, CLOSED_AFTER, FENCE_ARM, FENCE_DISARM, FDB_REPLACE, FDB_DELETE, ANNOUNCE, N_WHAT };
+enum what {
+	OPEN,
+	OPEN_PREPARED,
+	REFRESH,
+	CLOSE,
+	CLOSED_AFTER,
+	FENCE_ARM,
+	FENCE_DISARM,
+	FDB_REPLACE,
+	FDB_DELETE,
+	ANNOUNCE,
+	N_WHAT
+};
 
-static const char *const names[N_WHAT] = { "open", "open_prepared", "refresh", "close", "close_until_confirmed", "fence_arm", "fence_disarm",
-					   "fdb_replace", "fdb_delete", "announce_arp2_na" };
+static const char *const names[N_WHAT] = {
+	"open",	     "open_prepared", "refresh",     "close",	   "close_until_confirmed",
+	"fence_arm", "fence_disarm",  "fdb_replace", "fdb_delete", "announce_arp2_na"
+};
 static double sample[N_WHAT][MAX_ROUNDS];
 static unsigned int count[N_WHAT];
 
@@ -109,7 +123,8 @@ static void parts(unsigned int rounds)
 	struct vmp_gate_spec sp;
 	int fd = vmp_announce_socket();
 
-	if (fd < 0 || vmp_fence_new(&f, false) < 0 || vmp_link_new(&l) < 0 || vmp_link_get(l, "tap0", &tap) < 0 || vmp_link_get(l, "up0", &up) < 0)
+	if (fd < 0 || vmp_fence_new(&f, false) < 0 || vmp_link_new(&l) < 0 || vmp_link_get(l, "tap0", &tap) < 0 ||
+	    vmp_link_get(l, "up0", &up) < 0)
 		exit(99);
 	vmp_fence_gate(f, "tap0");
 	if (vmp_fence_install(f) < 0)
@@ -165,7 +180,8 @@ int main(int argc, char **argv)
 	    "echo \"10.$((i / 65536)).$((i / 256 %% 256)).$((i %% 256)),\"; i=$((i + 1)); done; echo '11.2.0.1 } }'; echo '}'; } > $f; mv $f big.nft");
 	pid = fork();
 	if (pid == 0) {
-		execl("/bin/sh", "sh", "-c", "while nft -f big.nft && nft delete table ip big; do :; done", (char *)NULL);
+		execl("/bin/sh", "sh", "-c", "while nft -f big.nft && nft delete table ip big; do :; done",
+		      (char *)NULL);
 		_exit(127);
 	}
 	gate_rounds(e, rounds, &epoch);

@@ -110,7 +110,8 @@ void env_process_init(void)
 		printf("1..0 # SKIP no namespaces: %s\n", strerror(errno));
 		exit(77);
 	}
-	/* A bpf file system of our own, so that nothing is seen of the host's. The gate mounts it: cover what is there. */
+	/* A bpf file system of our own, so that nothing is seen of the host's. The gate mounts it: cover what is there.
+	 */
 	if (mount("sysfs", "/sys", "sysfs", 0, NULL) < 0) {
 		printf("1..0 # SKIP cannot mount sysfs: %s\n", strerror(errno));
 		exit(77);
@@ -134,11 +135,14 @@ void env_process_init(void)
 
 static int packet_socket(const char *name)
 {
-	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)if_nametoindex(name) };
+	struct sockaddr_ll to = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(ETH_P_ALL),
+				  .sll_ifindex = (int)if_nametoindex(name) };
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
 
 	/* Only what comes in: what this end sends itself is no evidence. */
-	if (fd < 0 || setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0 || bind(fd, (struct sockaddr *)&to, sizeof to) < 0)
+	if (fd < 0 || setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) < 0 ||
+	    bind(fd, (struct sockaddr *)&to, sizeof to) < 0)
 		die(name);
 	return fd;
 }
@@ -199,7 +203,8 @@ static void on_event(void *user, const struct vmp_gate_event *ev)
 	t->err = ev->err;
 	snprintf(t->reason, sizeof t->reason, "%s", ev->reason);
 	if (getenv("GATE_TEST_VERBOSE"))
-		fprintf(stderr, "# event %s pair %llu err %d %s\n", vmp_gate_ev_name(ev->type), (unsigned long long)ev->pair_id, ev->err, ev->reason);
+		fprintf(stderr, "# event %s pair %llu err %d %s\n", vmp_gate_ev_name(ev->type),
+			(unsigned long long)ev->pair_id, ev->err, ev->reason);
 }
 
 static void on_stored(void *user, const struct vmp_gate_store *st)
@@ -212,7 +217,9 @@ static void on_stored(void *user, const struct vmp_gate_store *st)
 
 void env_gate_start(struct env *e)
 {
-	struct vmp_gate_conf conf = { .event = on_event, .stored = on_stored, .user = e, .flags = e->flags, .wait_us = e->wait_us };
+	struct vmp_gate_conf conf = {
+		.event = on_event, .stored = on_stored, .user = e, .flags = e->flags, .wait_us = e->wait_us
+	};
 	char reason[VMP_GATE_REASON] = "";
 
 	if (vmp_gate_new(&e->g, &conf, reason, sizeof reason) < 0) {
@@ -280,7 +287,8 @@ void env_add(struct env *e, uint64_t pair_id, unsigned int n)
 
 	env_spec(&sp, n);
 	snprintf(name, sizeof name, "pair.%u", n);
-	if (vmp_gate_port_add(e->g, pair_id, name, &sp, reason, sizeof reason) < 0 || !env_wait(e, VMP_GATE_EV_PORT_READY)) {
+	if (vmp_gate_port_add(e->g, pair_id, name, &sp, reason, sizeof reason) < 0 ||
+	    !env_wait(e, VMP_GATE_EV_PORT_READY)) {
 		fprintf(stderr, "port_add: %s %s\n", reason, e->n_events ? e->ev[e->n_events - 1].reason : "");
 		exit(99);
 	}
@@ -363,8 +371,9 @@ static void drop_all(int fd)
 }
 
 /*
- * No waiting for something that does not come: after the frame in question a second one takes a way that is open, and when that has
- * arrived the first one has been dropped. All of it runs on one processor, in order, within the sender's system call.
+ * No waiting for something that does not come: after the frame in question a second one takes a way that is open, and
+ * when that has arrived the first one has been dropped. All of it runs on one processor, in order, within the sender's
+ * system call.
  */
 bool env_passes_out(struct env *e, int guest)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A small world for tests of the gate, in a network and mount namespace of its own: a bridge "brt" with an uplink (up0, its far end
- * up1 is the outside), a bystander port (c0, far end c1), and taps the gate makes. Frames are real and cross the real bridge.
+ * A small world for tests of the gate, in a network and mount namespace of its own: a bridge "brt" with an uplink (up0,
+ * its far end up1 is the outside), a bystander port (c0, far end c1), and taps the gate makes. Frames are real and
+ * cross the real bridge.
  */
 #ifndef VMP_TEST_GATE_ENV_H
 #define VMP_TEST_GATE_ENV_H
@@ -24,7 +25,7 @@ struct env_event {
 struct env {
 	struct vmp_gate *g;
 	unsigned int flags, wait_us;
-	int outside, bystander; /* packet sockets on up1 and c1 */
+	int outside, bystander;	     /* packet sockets on up1 and c1 */
 	unsigned int n_events, seen; /* events taken by env_wait */
 	struct env_event ev[ENV_MAX_EVENTS];
 	unsigned int n_stores;
@@ -51,7 +52,7 @@ unsigned int env_count(const struct env *e, enum vmp_gate_ev type);
 extern const uint8_t env_mac[2][6];
 void env_spec(struct vmp_gate_spec *sp, unsigned int n); /* pair n: tapN, its MAC, 192.0.2.(10+n), 2001:db8::(10+n) */
 void env_add(struct env *e, uint64_t pair_id, unsigned int n); /* port_add, wait until it is ready */
-int env_guest(const char *tap); /* be the guest: descriptor of the tap, whose bridge port forwards */
+int env_guest(const char *tap);	    /* be the guest: descriptor of the tap, whose bridge port forwards */
 int env_guest_now(const char *tap); /* the same, without waiting for the bridge */
 
 bool env_passes_out(struct env *e, int guest); /* does a broadcast of the guest reach the outside? */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The gate on the kernel this runs on: real bridge, taps, programs and ruleset. Built twice: as the kernel allows (TCX links, fence with
- * owner), and with the means of older kernels forced (clsact, fence without owner).
+ * The gate on the kernel this runs on: real bridge, taps, programs and ruleset. Built twice: as the kernel allows (TCX
+ * links, fence with owner), and with the means of older kernels forced (clsact, fence without owner).
  */
 #include "config.h"
 
@@ -29,7 +29,7 @@
 #define MS 1000000ULL
 #define P0 0x1001ULL
 #define P1 0x1002ULL
-#define EPOCH(n) ((n) * 256ULL + 1)
+#define EPOCH(n) ((n)*256ULL + 1)
 #define LONG_MS 20000
 
 static unsigned int flags;
@@ -601,7 +601,8 @@ static void tap_recreated(void **state)
 	assert_non_null(env_wait(e, VMP_GATE_EV_TAP_RECREATED));
 	assert_int_not_equal(info(e, P0).ifindex, before);
 	assert_true(env_passes_out(e, guest));
-	for (uint64_t until = env_now() + 3000 * MS; !output_has("bridge fdb show br brt", "52:54:00:aa:00:01 dev tap0");)
+	for (uint64_t until = env_now() + 3000 * MS;
+	     !output_has("bridge fdb show br brt", "52:54:00:aa:00:01 dev tap0");)
 		assert_true(env_now() < until);
 	end = env_now() + 5 * MS;
 	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(1), end, end), 0);
@@ -851,10 +852,28 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-		T(open_and_close), T(expiry_cuts_off), T(late_store_is_harmless), T(rules_of_storing), T(prepare_arms_and_opens_nothing),
-		T(removed_and_added), T(two_pairs), T(bad_specs), T(moves_fdb), T(announces), T(announces_on_found_uplinks), T(foreign_flush), T(program_taken_off),
-		T(program_taken_off_open_port), T(tap_recreated), T(tap_recreated_without_daemon), T(tap_deleted), T(tap_renamed), T(adoption),
-		T(adoption_of_tampered), T(leaves_nothing), T(foreign_load),
+		T(open_and_close),
+		T(expiry_cuts_off),
+		T(late_store_is_harmless),
+		T(rules_of_storing),
+		T(prepare_arms_and_opens_nothing),
+		T(removed_and_added),
+		T(two_pairs),
+		T(bad_specs),
+		T(moves_fdb),
+		T(announces),
+		T(announces_on_found_uplinks),
+		T(foreign_flush),
+		T(program_taken_off),
+		T(program_taken_off_open_port),
+		T(tap_recreated),
+		T(tap_recreated_without_daemon),
+		T(tap_deleted),
+		T(tap_renamed),
+		T(adoption),
+		T(adoption_of_tampered),
+		T(leaves_nothing),
+		T(foreign_load),
 #undef T
 	};
 	cpu_set_t one;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The shipped instructions: do they do what the gate promises (run by the kernel, as root), and are they what clang makes of the C source
- * beside them? Another clang may choose other instructions: then its program has to behave the same.
+ * The shipped instructions: do they do what the gate promises (run by the kernel, as root), and are they what clang
+ * makes of the C source beside them? Another clang may choose other instructions: then its program has to behave the
+ * same.
  */
 #include "config.h"
 

@@ -1,0 +1,977 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/gate_int.h"
+#include "internal/cleanup.h"
+
+#define TWICE_WITHIN_NS (60 * NS_PER_S)
+#define RETRY_MS 20ULL
+#define RETRY_SLOW_MS 1000ULL /* what waits for a tap or an operator */
+#define VERIFY_OPEN_MS 100    /* TCX links are taken off without a message; below any sensible lease */
+#define VERIFY_CLOSED_MS 1000
+#define UNUSED_ARM_MS 5000ULL /* a prepared port that nobody opened (its claim failed) is disarmed again */
+#define PORT_DISABLED 0	      /* BR_STATE_DISABLED, BR_STATE_FORWARDING */
+#define PORT_FORWARDING 3
+
+void vmp_gate_reset_wport(struct wport *w)
+{
+	memset(w, 0, sizeof *w);
+	w->map_fd = w->prog_fd = w->link_fd[0] = w->link_fd[1] = -1;
+	w->want = WANT_KEEP;
+}
+
+/* --- reports ------------------------------------------------------------------------------------------ */
+
+static void notify(struct vmp_gate *g)
+{
+	uint64_t one = 1;
+
+	/* Cannot be full; and if it were, the reader would wake anyway. */
+	if (write(g->out_fd, &one, sizeof one) < 0)
+		return;
+}
+
+static void post(struct vmp_gate *g, struct slot *s, enum vmp_gate_ev ev, int err, const char *reason)
+{
+	pthread_mutex_lock(&g->lock);
+	if (!s) {
+		g->ev_bits |= BIT(ev);
+		g->ev_at_ns[ev] = boot_ns();
+		g->ev_err[ev] = err;
+	} else {
+		/* Of an uplink's states, and of two attempts, only the last is of interest. */
+		if (ev == VMP_GATE_EV_UPLINK_UP)
+			s->ev_bits &= ~BIT(VMP_GATE_EV_UPLINK_DOWN);
+		if (ev == VMP_GATE_EV_UPLINK_DOWN)
+			s->ev_bits &= ~BIT(VMP_GATE_EV_UPLINK_UP);
+		if (ev == VMP_GATE_EV_PORT_READY)
+			s->ev_bits &= ~BIT(VMP_GATE_EV_PORT_FAILED);
+		if (ev == VMP_GATE_EV_PORT_FAILED)
+			s->ev_bits &= ~BIT(VMP_GATE_EV_PORT_READY);
+		s->ev_bits |= BIT(ev);
+		s->ev_at_ns[ev] = boot_ns();
+		s->ev_err[ev] = err;
+		if (reason)
+			snprintf(s->ev_reason, sizeof s->ev_reason, "%s", reason);
+	}
+	pthread_mutex_unlock(&g->lock);
+	notify(g);
+}
+
+/* What info() shows. */
+static void publish(struct vmp_gate *g, struct slot *s)
+{
+	bool armed = s->w.ifindex && vmp_fence_armed(g->fence, s->w.ifindex);
+
+	pthread_mutex_lock(&g->lock);
+	s->s_ifindex = s->w.ifindex;
+	s->s_armed = armed;
+	s->s_alarm = s->w.alarm;
+	pthread_mutex_unlock(&g->lock);
+}
+
+/* --- programs ----------------------------------------------------------------------------------------- */
+
+int vmp_gate_verify_program(struct vmp_gate *g, int ifindex, uint32_t prog_id)
+{
+	for (int egress = 0; egress < 2; egress++) {
+		uint32_t id = 0;
+		int r = g->tcx ? vmp_tcbpf_tcx_first(ifindex, egress, &id)
+			       : vmp_link_filter_first(g->link, ifindex, egress, &id);
+
+		/* Without its qdisc, tc answers a question about filters with "invalid". */
+		if (r == -EINVAL && !g->tcx)
+			return -EBADF;
+		if (r < 0)
+			return r;
+		if (id != prog_id)
+			return -EBADF;
+	}
+	return 0;
+}
+
+static void drop_links(struct vmp_gate *g, struct slot *s)
+{
+	for (int i = 0; i < 2; i++) {
+		if (s->w.link_fd[i] < 0)
+			continue;
+		vmp_tcbpf_link_detach(s->w.link_fd[i]);
+		close(s->w.link_fd[i]);
+		s->w.link_fd[i] = -1;
+		vmp_gate_pin_remove(g->dir, s->name, vmp_gate_link_pin[i]);
+	}
+}
+
+static int attach_tcx(struct vmp_gate *g, struct slot *s)
+{
+	drop_links(g, s);
+	for (int i = 0; i < 2; i++) {
+		int r = vmp_tcbpf_link_new(s->w.prog_fd, s->w.ifindex, i == 1);
+
+		if (r < 0)
+			return r;
+		s->w.link_fd[i] = r;
+		r = vmp_gate_pin(g->dir, s->name, vmp_gate_link_pin[i], s->w.link_fd[i]);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int attach_clsact(struct vmp_gate *g, struct slot *s)
+{
+	int r = vmp_link_clsact_add(g->link, s->w.ifindex);
+
+	r = r ? r : vmp_link_filter_add(g->link, s->w.ifindex, false, s->w.prog_fd, "vmpair_gate");
+	return r ? r : vmp_link_filter_add(g->link, s->w.ifindex, true, s->w.prog_fd, "vmpair_gate");
+}
+
+/* Make our program the first on both sides. Never called on an armed port. */
+static int attach(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
+{
+	int r;
+
+	if (!vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id))
+		return 0;
+	r = g->tcx ? attach_tcx(g, s) : attach_clsact(g, s);
+	if (r == -EEXIST)
+		return vmp_gate_fail(
+			reason, len, r,
+			"%s has an 'ingress' qdisc (libvirt's <bandwidth><outbound> makes one), which excludes the gate's "
+			"clsact on this kernel: remove it",
+			s->w.spec.tap);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot attach the gate's program to %s: %s", s->w.spec.tap,
+				     strerror(-r));
+	r = vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "another tc program stands before the gate's on %s",
+				     s->w.spec.tap);
+	return 0;
+}
+
+void vmp_gate_close_program(struct slot *s)
+{
+	for (int i = 0; i < 2; i++) {
+		if (s->w.link_fd[i] >= 0)
+			close(s->w.link_fd[i]);
+		s->w.link_fd[i] = -1;
+	}
+	if (s->w.prog_fd >= 0)
+		close(s->w.prog_fd);
+	s->w.prog_fd = -1;
+	s->w.prog_id = 0;
+}
+
+bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, int *ret_map, int *ret_prog, uint32_t *ret_prog_id)
+{
+	CLEANUP_CLOSE int map = vmp_gate_pin_get(g->dir, pair, "map");
+	CLEANUP_CLOSE int prog = map >= 0 ? vmp_gate_pin_get(g->dir, pair, "prog") : -1;
+	struct vmp_tcbpf_info pi;
+	uint32_t map_id;
+
+	if (map < 0 || prog < 0 || !vmp_tcbpf_map_fits(map) || vmp_tcbpf_map_id(map, &map_id) < 0 ||
+	    vmp_tcbpf_prog_info(prog, &pi) < 0)
+		return false;
+	if (memcmp(pi.tag, g->tag, sizeof pi.tag) || pi.map_id != map_id)
+		return false;
+	*ret_map = TAKE_FD(map);
+	*ret_prog = TAKE_FD(prog);
+	*ret_prog_id = pi.id;
+	return true;
+}
+
+static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
+{
+	char path[PATH_MAX], tap[IFNAMSIZ] = "";
+	struct vmp_tcbpf_info pi;
+	int r;
+
+	if (s->w.prog_fd >= 0) {
+		*ret_adopted = false;
+		return 0;
+	}
+	/* Pins made for another tap say nothing about this one. */
+	if (!vmp_gate_pin_tap_get(g->dir, s->name, tap) && !strcmp(tap, s->w.spec.tap) &&
+	    vmp_gate_adopt_pins(g, s->name, &s->w.map_fd, &s->w.prog_fd, &s->w.prog_id)) {
+		for (int i = 0; g->tcx && i < 2; i++)
+			s->w.link_fd[i] = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
+		*ret_adopted = true;
+		return 0;
+	}
+	for (int i = 0; i < 2; i++) {
+		CLEANUP_CLOSE int old = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
+
+		if (old >= 0)
+			vmp_tcbpf_link_detach(old);
+	}
+	vmp_gate_pin_remove_all(g->dir, s->name);
+	vmp_gate_pin_path(g->dir, s->name, "", path, sizeof path);
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return vmp_gate_fail(reason, len, -errno, "mkdir %s: %s", path, strerror(errno));
+	r = vmp_gate_pin_tap_set(g->dir, s->name, s->w.spec.tap);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot note the tap below %s: %s", path, strerror(-r));
+	s->w.map_fd = vmp_tcbpf_map_new();
+	if (s->w.map_fd < 0)
+		return vmp_gate_fail(reason, len, s->w.map_fd, "cannot create the gate's map: %s",
+				     strerror(-s->w.map_fd));
+	s->w.prog_fd = vmp_tcbpf_prog_load(s->w.map_fd, vmp_tcbpf_insns, vmp_tcbpf_n_insns, NULL, 0);
+	if (s->w.prog_fd < 0)
+		return vmp_gate_fail(reason, len, s->w.prog_fd, "cannot load the gate's program: %s",
+				     strerror(-s->w.prog_fd));
+	r = vmp_tcbpf_prog_info(s->w.prog_fd, &pi);
+	r = r ? r : vmp_gate_pin(g->dir, s->name, "map", s->w.map_fd);
+	r = r ? r : vmp_gate_pin(g->dir, s->name, "prog", s->w.prog_fd);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot pin below %s: %s", path, strerror(-r));
+	s->w.prog_id = pi.id;
+	*ret_adopted = false;
+	return 0;
+}
+
+/* --- ports -------------------------------------------------------------------------------------------- */
+
+struct uplink_scan {
+	struct vmp_gate *g;
+	struct slot *s;
+	unsigned int n;
+	struct uplink v[MAX_UPLINKS];
+};
+
+static bool is_uplink(const struct vmp_gate *g, const struct slot *s, const struct vmp_link_info *li)
+{
+	if (s->w.spec.uplink[0])
+		return !strcmp(li->name, s->w.spec.uplink);
+	if (!s->w.bridge || li->master != s->w.bridge || !strcmp(li->kind, "tun"))
+		return false;
+	for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++)
+		if (g->slot[i].w.setup && g->slot[i].w.ifindex == li->ifindex)
+			return false;
+	return li->ifindex != s->w.ifindex;
+}
+
+static int on_port(void *user, const struct vmp_link_info *li)
+{
+	struct uplink_scan *u = user;
+
+	if (u->n < MAX_UPLINKS && is_uplink(u->g, u->s, li))
+		u->v[u->n++] = (struct uplink){ .ifindex = li->ifindex, .carrier = li->carrier };
+	return 0;
+}
+
+static void scan_uplinks(struct vmp_gate *g, struct slot *s)
+{
+	struct uplink_scan u = { .g = g, .s = s };
+	struct vmp_link_info li;
+
+	if (s->w.spec.uplink[0]) {
+		if (!vmp_link_get(g->link, s->w.spec.uplink, &li))
+			on_port(&u, &li);
+	} else {
+		vmp_link_ports(g->link, s->w.bridge, on_port, &u);
+	}
+	pthread_mutex_lock(&g->lock);
+	s->n_uplinks = u.n;
+	memcpy(s->uplink, u.v, sizeof u.v);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void uplink_changed(struct vmp_gate *g, struct slot *s, const struct vmp_link_info *li, bool gone)
+{
+	bool is = !gone && is_uplink(g, s, li), was_up = false, up;
+	unsigned int i;
+
+	pthread_mutex_lock(&g->lock);
+	for (i = 0; i < s->n_uplinks && s->uplink[i].ifindex != li->ifindex; i++)
+		;
+	if (i < s->n_uplinks) {
+		was_up = s->uplink[i].carrier;
+		if (is)
+			s->uplink[i].carrier = li->carrier;
+		else
+			s->uplink[i] = s->uplink[--s->n_uplinks];
+	} else if (is && s->n_uplinks < MAX_UPLINKS) {
+		s->uplink[s->n_uplinks++] = (struct uplink){ .ifindex = li->ifindex, .carrier = li->carrier };
+	}
+	pthread_mutex_unlock(&g->lock);
+	up = is && li->carrier;
+	if (up != was_up)
+		post(g, s, up ? VMP_GATE_EV_UPLINK_UP : VMP_GATE_EV_UPLINK_DOWN, 0, NULL);
+}
+
+static void disable_port(struct vmp_gate *g, struct slot *s)
+{
+	/* Refused while the kernel's own STP runs the bridge, or without carrier: then the tap goes down as a whole. */
+	if (s->w.ifindex && vmp_link_set_port_state(g->link, s->w.ifindex, PORT_DISABLED) < 0)
+		vmp_link_set_up(g->link, s->w.ifindex, false);
+}
+
+static void alarm_port(struct vmp_gate *g, struct slot *s, int err, const char *reason)
+{
+	s->w.alarm = true;
+	disable_port(g, s);
+	if (s->w.ifindex)
+		vmp_fence_disarm(g->fence, s->w.ifindex);
+	publish(g, s);
+	post(g, s, VMP_GATE_EV_ALARM, err, reason);
+}
+
+static bool twice(uint64_t *last_ns)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC), before = *last_ns;
+
+	*last_ns = now;
+	return before && now - before < TWICE_WITHIN_NS;
+}
+
+static void plan_verify(struct vmp_gate *g, struct slot *s)
+{
+	uint64_t ms = vmp_fence_armed(g->fence, s->w.ifindex) ? VERIFY_OPEN_MS : VERIFY_CLOSED_MS;
+
+	s->w.verify_at_ns = g->tcx && s->w.ifindex ? clock_ns(CLOCK_MONOTONIC) + ms * NS_PER_MS : 0;
+}
+
+/* Arm, but only behind a program that was looked at just now. */
+static int arm(struct vmp_gate *g, struct slot *s)
+{
+	char reason[VMP_GATE_REASON] = "";
+	int r;
+
+	if (s->w.alarm)
+		return -EREMOTEIO;
+	if (!s->w.ifindex)
+		return -ENODEV;
+	if (vmp_fence_armed(g->fence, s->w.ifindex))
+		return 0;
+	r = attach(g, s, reason, sizeof reason);
+	r = r ? r : vmp_fence_arm(g->fence, s->w.ifindex);
+	plan_verify(g, s);
+	return r;
+}
+
+/*
+ * A bridge port that does not forward (no guest has the tap open yet, STP is still listening) takes no entry; nothing
+ * of the guest can be learned elsewhere through it either. The entry is made up for when the link changes, and once a
+ * second.
+ */
+static void bind_fdb(struct vmp_gate *g, struct slot *s)
+{
+	s->w.bound = !vmp_link_fdb_replace(g->link, s->w.ifindex, s->w.spec.mac);
+	s->w.fdb_retry_at_ns = s->w.bound ? 0 : clock_ns(CLOCK_MONOTONIC) + RETRY_SLOW_MS * NS_PER_MS;
+}
+
+static int serve_open(struct vmp_gate *g, struct slot *s, enum want want)
+{
+	int r = arm(g, s);
+
+	if (!r && want == WANT_BOUND)
+		bind_fdb(g, s);
+	return r;
+}
+
+static void program_lost(struct vmp_gate *g, struct slot *s)
+{
+	char reason[VMP_GATE_REASON] = "";
+	int r;
+
+	vmp_fence_disarm(g->fence, s->w.ifindex);
+	publish(g, s);
+	post(g, s, VMP_GATE_EV_PROGRAM_LOST, 0, NULL);
+	/* An alarmed port gets its program back as well: one lock more on a closed door. */
+	r = attach(g, s, reason, sizeof reason);
+	if (r == -ENODEV)
+		return; /* the tap is on its way out; its own message follows */
+	if (s->w.alarm)
+		return;
+	if (r < 0) {
+		alarm_port(g, s, r, reason);
+		return;
+	}
+	if (twice(&s->w.lost_at_ns)) {
+		snprintf(reason, sizeof reason, "the gate's program was taken off %s twice within a minute",
+			 s->w.spec.tap);
+		alarm_port(g, s, -EREMOTEIO, reason);
+		return;
+	}
+	if (s->w.want >= WANT_ARMED) {
+		r = arm(g, s);
+		if (r < 0) {
+			snprintf(reason, sizeof reason, "cannot arm %s again: %s", s->w.spec.tap, strerror(-r));
+			alarm_port(g, s, r, reason);
+			return;
+		}
+	}
+	plan_verify(g, s);
+	publish(g, s);
+	post(g, s, VMP_GATE_EV_PROGRAM_RESTORED, 0, NULL);
+}
+
+static void check_program(struct vmp_gate *g, struct slot *s)
+{
+	struct vmp_link_info li;
+
+	plan_verify(g, s);
+	/* With the device its programs go too; that is told by the device's own message. */
+	if (s->w.setup && s->w.ifindex && vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id) == -EBADF &&
+	    vmp_link_get_index(g->link, s->w.ifindex, &li) != -ENODEV)
+		program_lost(g, s);
+}
+
+static void fence_lost(struct vmp_gate *g)
+{
+	int r = vmp_fence_install(g->fence);
+	bool again;
+
+	post(g, NULL, VMP_GATE_EV_FENCE_LOST, 0, NULL);
+	again = twice(&g->fence_lost_at_ns);
+	g->fence_retry_at_ns = r < 0 ? clock_ns(CLOCK_MONOTONIC) + RETRY_MS * NS_PER_MS : 0;
+	if (!r)
+		post(g, NULL, VMP_GATE_EV_FENCE_RESTORED, 0, NULL);
+	for (unsigned int i = 0; (r < 0 || again) && i < VMP_GATE_MAX_PORTS; i++)
+		if (g->slot[i].w.setup && !g->slot[i].w.alarm)
+			alarm_port(g, &g->slot[i], r < 0 ? r : -EREMOTEIO,
+				   r < 0 ? "the nft fence was removed and cannot be installed again"
+					 : "the nft fence was removed twice within a minute");
+}
+
+static void fence_retry(struct vmp_gate *g)
+{
+	int r = vmp_fence_install(g->fence);
+
+	g->fence_retry_at_ns = r < 0 ? clock_ns(CLOCK_MONOTONIC) + RETRY_MS * NS_PER_MS : 0;
+	if (!r)
+		post(g, NULL, VMP_GATE_EV_FENCE_RESTORED, 0, NULL);
+}
+
+/* Checks of the device that stand before anything is attached. */
+static int check_device(struct vmp_gate *g, const struct vmp_gate_spec *sp, const struct vmp_link_info *li,
+			char *reason, size_t len)
+{
+	char kind[16] = "";
+	int r;
+
+	if (!(li->tap || !strcmp(li->kind, "veth")))
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s is a %s, not a tap: its frames would pass the gate by",
+				     sp->tap, li->kind[0] ? li->kind : "hardware interface (NIC or SR-IOV function)");
+	if (li->xdp)
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s has an XDP program, which can pass frames by the gate",
+				     sp->tap);
+	if (g->tcx)
+		return 0;
+	r = vmp_link_ingress_kind(g->link, li->ifindex, kind, sizeof kind);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot ask for the qdiscs of %s: %s", sp->tap, strerror(-r));
+	if (!strcmp(kind, "ingress"))
+		return vmp_gate_fail(
+			reason, len, -EEXIST,
+			"%s has an 'ingress' qdisc (libvirt's <bandwidth><outbound> makes one), which excludes the "
+			"gate's clsact on this kernel: remove it",
+			sp->tap);
+	return 0;
+}
+
+static void drop_alias(struct vmp_gate *g, struct slot *s)
+{
+	if (s->w.alias[0])
+		vmp_fence_ungate(g->fence, s->w.alias);
+	s->w.alias[0] = '\0';
+}
+
+static void forget_ifindex(struct vmp_gate *g, struct slot *s)
+{
+	if (!s->w.ifindex)
+		return;
+	vmp_fence_disarm(g->fence, s->w.ifindex);
+	/* Normally it is gone; renamed and replaced by a new tap, it leaves the bridge before its program and fence go.
+	 */
+	vmp_link_set_master(g->link, s->w.ifindex, 0);
+	drop_alias(g, s);
+	drop_links(g, s);
+	s->w.ifindex = 0;
+	s->w.bound = false;
+	s->w.verify_at_ns = s->w.fdb_retry_at_ns = 0;
+}
+
+/* From the name in the spec to a gated, closed (or adopted) port in its bridge. */
+static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
+{
+	const struct vmp_gate_spec *sp = &s->w.spec;
+	struct vmp_link_info br, li;
+	int r;
+
+	r = vmp_link_get(g->link, sp->bridge, &br);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "bridge %s: %s", sp->bridge, strerror(-r));
+	if (strcmp(br.kind, "bridge"))
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s is not a bridge", sp->bridge);
+	r = vmp_link_get(g->link, sp->tap, &li);
+	if (r < 0 && r != -ENODEV)
+		return vmp_gate_fail(reason, len, r, "%s: %s", sp->tap, strerror(-r));
+	r = r ? 0 : check_device(g, sp, &li, reason, len);
+	if (r < 0)
+		return r;
+	/* The fence first: whatever comes up by that name is dropped from its first frame. */
+	r = vmp_fence_gate(g->fence, sp->tap);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot enter %s into the nft fence: %s", sp->tap, strerror(-r));
+	if (vmp_link_get(g->link, sp->tap, &li) == -ENODEV) {
+		r = vmp_link_tap_add(sp->tap, sp->multi_queue);
+		if (r < 0)
+			return vmp_gate_fail(reason, len, r, "cannot create the tap %s: %s", sp->tap, strerror(-r));
+		s->w.made_tap = true;
+	}
+	r = vmp_link_get(g->link, sp->tap, &li);
+	r = r ? vmp_gate_fail(reason, len, r, "%s: %s", sp->tap, strerror(-r)) : check_device(g, sp, &li, reason, len);
+	if (r < 0)
+		return r;
+	if (s->w.ifindex != li.ifindex)
+		forget_ifindex(g, s);
+	else
+		drop_alias(g, s);
+	s->w.ifindex = li.ifindex;
+	s->w.bridge = br.ifindex;
+	r = load_program(g, s, ret_adopted, reason, len);
+	if (r < 0)
+		return r;
+	if (vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id) < 0) {
+		vmp_fence_disarm(g->fence, s->w.ifindex);
+		*ret_adopted = false;
+	}
+	r = attach(g, s, reason, len);
+	if (r < 0)
+		return r;
+	if (li.master != br.ifindex) {
+		r = vmp_link_setup(g->link, li.ifindex, br.mtu, sp->mac);
+		r = r ? r : vmp_link_set_master(g->link, li.ifindex, br.ifindex);
+		if (r < 0)
+			return vmp_gate_fail(reason, len, r, "cannot put %s into %s: %s", sp->tap, sp->bridge,
+					     strerror(-r));
+	}
+	if (!li.up)
+		r = vmp_link_set_up(g->link, li.ifindex, true);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot set %s up: %s", sp->tap, strerror(-r));
+	plan_verify(g, s);
+	scan_uplinks(g, s);
+	return 0;
+}
+
+static int remove_port(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
+{
+	const char *tap = s->w.spec.tap;
+	struct vmp_link_info li;
+	int r = 0, r2;
+
+	if (!vmp_link_get(g->link, tap, &li)) {
+		vmp_fence_disarm(g->fence, li.ifindex);
+		vmp_link_fdb_delete(g->link, li.ifindex, s->w.spec.mac);
+		if (li.tap) {
+			r = vmp_link_tap_del(tap);
+			if (r < 0)
+				vmp_gate_fail(reason, len, r, "cannot remove the tap %s: %s", tap, strerror(-r));
+		} else if (!g->tcx && s->w.setup) {
+			vmp_link_clsact_del(g->link, li.ifindex);
+		}
+	}
+	if (s->w.ifindex)
+		vmp_fence_disarm(g->fence, s->w.ifindex);
+	drop_alias(g, s);
+	drop_links(g, s);
+	vmp_gate_close_program(s);
+	if (!r) {
+		r = vmp_fence_ungate(g->fence, tap);
+		if (r < 0)
+			vmp_gate_fail(reason, len, r, "cannot take %s out of the nft fence: %s", tap, strerror(-r));
+	}
+	r2 = vmp_gate_pin_remove_all(g->dir, s->name);
+	if (!r && r2 < 0)
+		r = vmp_gate_fail(reason, len, r2, "cannot remove the pins of %s below %s: %s", s->name, g->dir,
+				  strerror(-r2));
+	/* The map's descriptor is the caller's now (s_map_fd). */
+	vmp_gate_reset_wport(&s->w);
+	return r;
+}
+
+/*
+ * A port that could not be made: take back what this attempt made and leave foreign devices alone. What an earlier
+ * process had made may have a running guest behind it: that stays gated and fenced.
+ */
+static void undo_equip(struct vmp_gate *g, struct slot *s, bool had_pins)
+{
+	if (s->w.ifindex)
+		vmp_fence_disarm(g->fence, s->w.ifindex);
+	if (!had_pins) {
+		drop_links(g, s);
+		if (s->w.made_tap)
+			vmp_link_tap_del(s->w.spec.tap);
+		vmp_gate_pin_remove_all(g->dir, s->name);
+		vmp_fence_ungate(g->fence, s->w.spec.tap);
+	}
+	vmp_gate_close_program(s);
+	if (s->w.map_fd >= 0)
+		close(s->w.map_fd);
+	vmp_gate_reset_wport(&s->w);
+}
+
+static void serve_setup(struct vmp_gate *g, struct slot *s)
+{
+	char reason[VMP_GATE_REASON] = "";
+	char tap[IFNAMSIZ];
+	bool adopted = false, was_alarm = s->w.alarm, had_pins = !vmp_gate_pin_tap_get(g->dir, s->name, tap);
+	uint64_t word = 0;
+	int r;
+
+	s->w.alarm = false;
+	r = equip(g, s, &adopted, reason, sizeof reason);
+	if (!r && was_alarm) {
+		s->w.lost_at_ns = 0;
+		/* Without carrier (no guest yet) the kernel refuses, and opens the port itself when carrier comes. */
+		(void)vmp_link_set_port_state(g->link, s->w.ifindex, PORT_FORWARDING);
+	}
+	if (r < 0) {
+		s->w.alarm = was_alarm;
+		if (!s->w.setup)
+			undo_equip(g, s, had_pins);
+		publish(g, s);
+		post(g, s, VMP_GATE_EV_PORT_FAILED, r, reason);
+		return;
+	}
+	s->w.setup = true;
+	adopted = adopted && !vmp_tcbpf_map_get(s->w.map_fd, &word) && word > boot_ns();
+	if (s->w.want == WANT_KEEP && adopted && vmp_fence_armed(g->fence, s->w.ifindex))
+		s->w.want = WANT_ARMED;
+	else if (s->w.want == WANT_KEEP)
+		s->w.want = WANT_CLOSED;
+	publish(g, s);
+	pthread_mutex_lock(&g->lock);
+	s->s_map_fd = s->w.map_fd;
+	s->adopted = s->adopted || adopted;
+	pthread_mutex_unlock(&g->lock);
+	post(g, s, VMP_GATE_EV_PORT_READY, 0, NULL);
+}
+
+static void plan_disarm(struct slot *s)
+{
+	s->w.disarm_at_ns = s->w.want == WANT_ARMED ? clock_ns(CLOCK_MONOTONIC) + UNUSED_ARM_MS * NS_PER_MS : 0;
+}
+
+/* Armed for a claim that failed, or adopted from a process whose lease has run out since. */
+static void disarm_unused(struct vmp_gate *g, struct slot *s)
+{
+	uint64_t word = 0;
+
+	plan_disarm(s);
+	if (vmp_tcbpf_map_get(s->w.map_fd, &word) < 0 || word > boot_ns())
+		return;
+	if (s->w.ifindex && vmp_fence_disarm(g->fence, s->w.ifindex) < 0)
+		return;
+	s->w.want = WANT_CLOSED;
+	s->w.disarm_at_ns = 0;
+	publish(g, s);
+}
+
+static void serve_done(struct vmp_gate *g, struct slot *s, uint32_t req)
+{
+	bool waiting;
+
+	publish(g, s);
+	pthread_mutex_lock(&g->lock);
+	s->done = req;
+	s->done_at_ns = boot_ns();
+	waiting = s->waiting;
+	pthread_cond_broadcast(&g->cond);
+	pthread_mutex_unlock(&g->lock);
+	if (!waiting)
+		notify(g);
+}
+
+static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want want, bool setup)
+{
+	char reason[VMP_GATE_REASON] = "";
+	int r = 0;
+
+	s->w.retry_at_ns = 0;
+	if (want == WANT_REMOVED) {
+		r = remove_port(g, s, reason, sizeof reason);
+		post(g, s, VMP_GATE_EV_PORT_GONE, r, reason);
+		serve_done(g, s, req);
+		return;
+	}
+	if (want != WANT_KEEP)
+		s->w.want = want;
+	else if (!s->w.setup)
+		s->w.want = WANT_KEEP;
+	if (setup)
+		serve_setup(g, s);
+	if (!s->w.setup) {
+		serve_done(g, s, req);
+		return;
+	}
+	if (s->w.want >= WANT_ARMED) {
+		r = serve_open(g, s, s->w.want);
+	} else {
+		r = s->w.ifindex ? vmp_fence_disarm(g->fence, s->w.ifindex) : 0;
+		plan_verify(g, s);
+	}
+	if (r < 0) {
+		/* Not there yet: the wish stays, the tap's return or the clock brings us back. A close that fails is
+		 * worth an alarm. */
+		s->w.retry_at_ns = clock_ns(CLOCK_MONOTONIC) +
+				   (s->w.alarm || !s->w.ifindex ? RETRY_SLOW_MS : RETRY_MS) * NS_PER_MS;
+		publish(g, s);
+		if (s->w.want == WANT_CLOSED && !s->w.alarm) {
+			snprintf(reason, sizeof reason, "cannot disarm %s: %s", s->w.spec.tap, strerror(-r));
+			alarm_port(g, s, r, reason);
+		}
+		return;
+	}
+	serve_done(g, s, req);
+	if (s->w.want != WANT_BOUND)
+		s->w.fdb_retry_at_ns = 0;
+	plan_disarm(s);
+	/* Not part of the confirmation: the port is closed with or without a stale entry. */
+	if (s->w.want == WANT_CLOSED && s->w.bound) {
+		if (s->w.ifindex)
+			vmp_link_fdb_delete(g->link, s->w.ifindex, s->w.spec.mac);
+		s->w.bound = false;
+	}
+}
+
+static void serve_all(struct vmp_gate *g)
+{
+	for (;;) {
+		struct slot *s = NULL;
+		uint64_t now = clock_ns(CLOCK_MONOTONIC);
+		uint32_t req = 0;
+		enum want want = WANT_KEEP;
+		bool setup = false;
+
+		pthread_mutex_lock(&g->lock);
+		/* Opening and closing standing ports goes before making and removing ports. */
+		for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++) {
+			struct slot *c = &g->slot[i];
+			bool slow = c->setup || c->want == WANT_REMOVED;
+
+			if (c->req == c->done ||
+			    (c->w.retry_at_ns && c->w.retry_at_ns > now && c->w.want == c->want && !c->setup))
+				continue;
+			if (!s || !slow)
+				s = c;
+			if (!slow)
+				break;
+		}
+		if (s) {
+			req = s->req;
+			want = s->want;
+			setup = s->setup;
+			s->setup = false;
+			if (setup || want == WANT_REMOVED)
+				s->w.spec = s->s_spec;
+		}
+		pthread_mutex_unlock(&g->lock);
+		if (!s)
+			return;
+		serve(g, s, req, want, setup);
+	}
+}
+
+/* --- watch -------------------------------------------------------------------------------------------- */
+
+static void tap_lost(struct vmp_gate *g, struct slot *s)
+{
+	forget_ifindex(g, s);
+	publish(g, s);
+	post(g, s, VMP_GATE_EV_TAP_LOST, 0, NULL);
+}
+
+static void tap_recreated(struct vmp_gate *g, struct slot *s)
+{
+	char reason[VMP_GATE_REASON] = "";
+	bool adopted;
+	int r = equip(g, s, &adopted, reason, sizeof reason);
+
+	if (!r && s->w.want >= WANT_ARMED && !s->w.alarm)
+		r = serve_open(g, s, s->w.want);
+	if (r == -ENODEV)
+		return;
+	if (r < 0) {
+		alarm_port(g, s, r, reason);
+		return;
+	}
+	if (s->w.alarm)
+		disable_port(g, s);
+	if (s->w.retry_at_ns)
+		s->w.retry_at_ns = 1; /* what waited for the tap is due */
+	publish(g, s);
+	post(g, s, VMP_GATE_EV_TAP_RECREATED, 0, NULL);
+}
+
+/* The fence goes by names and a renamed tap slips out of it: fence the new name, and let nobody through until this is
+ * mended. */
+static void tap_renamed(struct vmp_gate *g, struct slot *s, const char *name)
+{
+	char reason[VMP_GATE_REASON], old[IFNAMSIZ];
+
+	memcpy(old, s->w.alias, sizeof old);
+	if (strcmp(old, name)) {
+		snprintf(s->w.alias, sizeof s->w.alias, "%s", name);
+		vmp_fence_gate(g->fence, name);
+		if (old[0])
+			vmp_fence_ungate(g->fence, old);
+	}
+	if (s->w.alarm) {
+		disable_port(g, s);
+		return;
+	}
+	snprintf(reason, sizeof reason, "the tap %s was renamed to %s", s->w.spec.tap, name);
+	alarm_port(g, s, -EREMOTEIO, reason);
+}
+
+/* Messages may be older than what we did since; the device's state now is what counts. */
+static void check_tap(struct vmp_gate *g, struct slot *s)
+{
+	char reason[VMP_GATE_REASON];
+	struct vmp_link_info li;
+	int r = vmp_link_get(g->link, s->w.spec.tap, &li);
+
+	if (s->w.ifindex && r == -ENODEV) {
+		struct vmp_link_info now;
+
+		if (!vmp_link_get_index(g->link, s->w.ifindex, &now))
+			tap_renamed(g, s, now.name);
+		else
+			tap_lost(g, s);
+		return;
+	}
+	if (s->w.ifindex && !r && li.ifindex != s->w.ifindex)
+		tap_lost(g, s);
+	if (r < 0)
+		return;
+	if (!s->w.ifindex) {
+		tap_recreated(g, s);
+		return;
+	}
+	if (li.xdp && !s->w.alarm) {
+		snprintf(reason, sizeof reason, "an XDP program was put on %s, which can pass frames by the gate",
+			 s->w.spec.tap);
+		alarm_port(g, s, -EREMOTEIO, reason);
+	} else if (s->w.alarm) {
+		/* A change of carrier makes the bridge enable the port again. */
+		disable_port(g, s);
+	} else if (li.carrier && s->w.fdb_retry_at_ns) {
+		bind_fdb(g, s);
+	} else if (!li.master) {
+		if (!vmp_link_get(g->link, s->w.spec.bridge, &li)) {
+			s->w.bridge = li.ifindex;
+			vmp_link_set_master(g->link, s->w.ifindex, li.ifindex);
+		}
+	}
+}
+
+static void on_link_change(void *user, enum vmp_link_change what, const struct vmp_link_info *li)
+{
+	struct vmp_gate *g = user;
+
+	for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++) {
+		struct slot *s = &g->slot[i];
+		bool own;
+
+		if (!s->w.setup)
+			continue;
+		own = li->ifindex && (li->ifindex == s->w.ifindex || !strcmp(li->name, s->w.spec.tap));
+		switch (what) {
+		case VMP_LINK_NEW:
+		case VMP_LINK_DEL:
+			if (own)
+				check_tap(g, s);
+			else
+				uplink_changed(g, s, li, what == VMP_LINK_DEL);
+			if (what == VMP_LINK_NEW && !strcmp(li->name, s->w.spec.bridge) && li->ifindex != s->w.bridge)
+				check_tap(g, s);
+			break;
+		case VMP_LINK_TC:
+			if (own)
+				check_program(g, s);
+			break;
+		case VMP_LINK_OVERRUN:
+			check_tap(g, s);
+			check_program(g, s);
+			scan_uplinks(g, s);
+			break;
+		}
+	}
+}
+
+/* Milliseconds until the worker has something to do without being told, -1 = nothing. */
+static int worker_timeout(struct vmp_gate *g)
+{
+	uint64_t now = clock_ns(CLOCK_MONOTONIC), next = g->fence_retry_at_ns ? g->fence_retry_at_ns : UINT64_MAX;
+
+	for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++) {
+		const struct wport *w = &g->slot[i].w;
+
+		if (w->retry_at_ns && w->retry_at_ns < next)
+			next = w->retry_at_ns;
+		if (w->setup && w->verify_at_ns && w->verify_at_ns < next)
+			next = w->verify_at_ns;
+		if (w->fdb_retry_at_ns && w->fdb_retry_at_ns < next)
+			next = w->fdb_retry_at_ns;
+		if (w->disarm_at_ns && w->disarm_at_ns < next)
+			next = w->disarm_at_ns;
+	}
+	if (next == UINT64_MAX)
+		return -1;
+	return next <= now ? 0 : (int)((next - now) / NS_PER_MS) + 1;
+}
+
+void *vmp_gate_worker(void *arg)
+{
+	struct vmp_gate *g = arg;
+	struct pollfd fds[3] = {
+		{ .fd = g->wake_fd, .events = POLLIN },
+		{ .fd = vmp_link_watch_fd(g->link), .events = POLLIN },
+		{ .fd = vmp_fence_watch_fd(g->fence), .events = POLLIN },
+	};
+
+	for (;;) {
+		uint64_t now, n;
+		bool stop;
+
+		/* Also with POLLERR: reading is what clears an overrun. */
+		if (poll(fds, ARRAY_SIZE(fds), worker_timeout(g)) < 0 && errno != EINTR)
+			return NULL;
+		if (read(g->wake_fd, &n, sizeof n) < 0 && errno != EAGAIN)
+			return NULL;
+		pthread_mutex_lock(&g->lock);
+		stop = g->stop;
+		pthread_mutex_unlock(&g->lock);
+		if (stop)
+			return NULL;
+		serve_all(g);
+		if (fds[1].revents)
+			vmp_link_watch_read(g->link, on_link_change, g);
+		if (fds[2].revents && vmp_fence_watch_read(g->fence) == 1)
+			fence_lost(g);
+		now = clock_ns(CLOCK_MONOTONIC);
+		if (g->fence_retry_at_ns && g->fence_retry_at_ns <= now)
+			fence_retry(g);
+		for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++) {
+			struct slot *s = &g->slot[i];
+
+			if (s->w.setup && s->w.verify_at_ns && s->w.verify_at_ns <= now)
+				check_program(g, s);
+			if (s->w.fdb_retry_at_ns && s->w.fdb_retry_at_ns <= now)
+				bind_fdb(g, s);
+			if (s->w.disarm_at_ns && s->w.disarm_at_ns <= now)
+				disarm_unused(g, s);
+		}
+	}
+}
