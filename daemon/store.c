@@ -715,7 +715,8 @@ int vmp_store_disk_status(struct vmp_store *s, uint64_t *ret_age_ms)
 	int r;
 
 	pthread_mutex_lock(&s->lock);
-	*ret_age_ms = s->dirty || s->writing ? (monotonic_ns() - s->oldest_ns) / 1000000 : 0;
+	/* Never 0 while something is on its way. */
+	*ret_age_ms = s->dirty || s->writing ? (monotonic_ns() - s->oldest_ns) / 1000000 + 1 : 0;
 	r = s->disk_err;
 	pthread_mutex_unlock(&s->lock);
 	return r;
