@@ -100,7 +100,7 @@ static void virsh(const char *arg1, const char *arg2, const char *arg3)
 }
 
 /* The events of the test so far: shown when it fails (or all the time with VERBOSE set). */
-static char history[128][256];
+static char history[128][512];
 static unsigned int n_history;
 
 static void show(const struct vmp_virt_event *e)
