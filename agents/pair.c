@@ -60,7 +60,8 @@ static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t *
 		json_t *req = json_pack("{s:i s:s s:O* s:s s:s s:s s:i s:I s:I s:O}", "v", VMP_CTL_VERSION, "cmd", cmd,
 			"pair", json_object_get(env->params, "pair"), "rsc", env->instance, "node", env->node, "role", role,
 			"check_level", env->check_level, "interval_ms", (json_int_t)env->interval_ms,
-			"timeout_ms", (json_int_t)(left ? left : 1), "params", env->params);
+			/* a little less than we wait, so that the daemon's own word on the time is heard */
+			"timeout_ms", (json_int_t)(left - left / 20 + !left), "params", env->params);
 		rc = req ? vmp_ctlc_call(c, req, (int)min_u32(connect_ms, left), (int)left, ret, &acked) : -ENOMEM;
 		json_decref(req);
 		vmp_ctlc_free(c);

@@ -47,6 +47,7 @@ struct vmp_ctl {
 	struct vmp_loop_ops ops;
 	char *path;
 	uid_t allow_uid;
+	uint32_t send_ms, idle_ms;
 	void *data;
 	void (*request)(void *data, uint64_t token, const char *cmd, json_t *msg);
 	void (*cancelled)(void *data, uint64_t token, int rc);
@@ -105,7 +106,7 @@ static bool client_flush(struct client *c)
 		c->n_queued--;
 		c->queued_bytes -= m->len;
 		free(m);
-		c->send_by_ns = now(ctl) + VMP_CTL_SEND_MS * MS;
+		c->send_by_ns = now(ctl) + ctl->send_ms * MS;
 	}
 	if (!c->head && c->closing) {
 		client_close(c);
@@ -136,7 +137,7 @@ static int client_queue(struct client *c, const char *text, size_t len)
 	m->len = len;
 	memcpy(m->text, text, len);
 	if (!c->head)
-		c->send_by_ns = now(c->ctl) + VMP_CTL_SEND_MS * MS;
+		c->send_by_ns = now(c->ctl) + c->ctl->send_ms * MS;
 	*c->tail = m;
 	c->tail = &m->next;
 	c->n_queued++;
@@ -165,7 +166,7 @@ static void client_refuse(struct client *c, enum vmp_ctl_rc rc, const char *reas
 {
 	json_t *obj = json_pack("{s:i s:s}", "rc", (int)rc, "reason", reason);
 	c->closing |= closing;
-	c->idle_by_ns = now(c->ctl) + VMP_CTL_IDLE_MS * MS;
+	c->idle_by_ns = now(c->ctl) + c->ctl->idle_ms * MS;
 	if (!obj || client_send(c, obj) < 0)
 		client_close(c);
 	json_decref(obj);
@@ -281,7 +282,7 @@ static void accept_one(struct vmp_ctl *ctl, int fd)
 	}
 	int size = VMP_CTL_MAX_MSG;
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	*c = (struct client){.ctl = ctl, .fd = fd, .watched = POLLIN, .tail = &c->head, .idle_by_ns = now(ctl) + VMP_CTL_IDLE_MS * MS};
+	*c = (struct client){.ctl = ctl, .fd = fd, .watched = POLLIN, .tail = &c->head, .idle_by_ns = now(ctl) + ctl->idle_ms * MS};
 	int rc = ctl->ops.add_fd(ctl->ops.loop, fd, POLLIN, client_io, c);
 	if (rc < 0) {
 		c->fd = -1;
@@ -329,6 +330,7 @@ int vmp_ctl_new(struct vmp_ctl **ret, const struct vmp_ctl_params *params, char 
 	}
 	ctl->ops = *params->ops;
 	ctl->allow_uid = params->allow_uid;
+	vmp_ctl_set_client_timeout(ctl, params->client_timeout_ms);
 	ctl->data = params->data;
 	ctl->request = params->request;
 	ctl->cancelled = params->cancelled;
@@ -375,6 +377,12 @@ fail:
 	return rc;
 }
 
+void vmp_ctl_set_client_timeout(struct vmp_ctl *ctl, uint32_t ms)
+{
+	ctl->send_ms = ms ? ms : VMP_CTL_SEND_MS;
+	ctl->idle_ms = ms ? ms : VMP_CTL_IDLE_MS;
+}
+
 struct vmp_ctl *vmp_ctl_free(struct vmp_ctl *ctl)
 {
 	if (!ctl)
@@ -407,7 +415,7 @@ static int answer(struct client *c, int rc, const char *reason, json_t *extra)
 	json_object_set_new(obj, "rc", json_integer(rc));
 	json_object_set_new(obj, "reason", json_string(reason ? reason : ""));
 	c->token = 0;
-	c->idle_by_ns = now(c->ctl) + VMP_CTL_IDLE_MS * MS;
+	c->idle_by_ns = now(c->ctl) + c->ctl->idle_ms * MS;
 	int sent = client_send(c, obj);
 	if (sent < 0)
 		client_refuse(c, VMP_CTL_FAILED, sent == -E2BIG ? "the answer is too long for one message; ask for one pair" : "out of memory",

@@ -8,7 +8,7 @@
  * Event     {"event":{...}}         only after a reply to "events" with "follow":true; {"lost":N} where the client was too slow.
  *
  * One request at a time per connection; the next one is read when the reply has been queued. A client that does not take its
- * answers within VMP_CTL_SEND_MS, or asks nothing for VMP_CTL_IDLE_MS, is dropped; no client can delay another or the loop.
+ * answers within VMP_CTL_SEND_MS, or asks nothing for VMP_CTL_IDLE_MS (or client_timeout_ms), is dropped; no client can delay another or the loop.
  *
  * COMMANDS, and what the handler is expected to answer. `pair` is the pair's name everywhere; epochs are plain integers
  * (counter * 256 + node id); nodes are called by name in text and carry their id beside it.
@@ -81,6 +81,7 @@ struct vmp_ctl_params {
 	const struct vmp_loop_ops *ops;		/* copied */
 	const char *path;			/* socket; an old one is removed, the directory must exist */
 	uid_t allow_uid;			/* 0; tests allow their own */
+	uint32_t client_timeout_ms;		/* takes no answer, or asks nothing, for this long: dropped; 0 = the defaults above */
 	void *data;
 	/*
 	 * A request. msg is valid during the call (take a reference to keep it). It is answered by vmp_ctl_reply with this
@@ -116,6 +117,8 @@ int vmp_ctl_subscribe(struct vmp_ctl *ctl, uint64_t token, const char *pair, jso
 /* Sends an event to its subscribers; pair may be NULL (of no pair: goes to all). Borrows the event. */
 void vmp_ctl_publish(struct vmp_ctl *ctl, const char *pair, const json_t *event);
 
+/* Changes client_timeout_ms; for what begins to wait from now on. */
+void vmp_ctl_set_client_timeout(struct vmp_ctl *ctl, uint32_t ms);
 uint64_t vmp_ctl_deadline_ns(const struct vmp_ctl *ctl);
 void vmp_ctl_tick(struct vmp_ctl *ctl, uint64_t now_ns);
 void vmp_ctl_get_stats(const struct vmp_ctl *ctl, struct vmp_ctl_stats *ret);

@@ -395,8 +395,8 @@ int vmp_pcmk_score(struct vmp_pcmk *p, const char *pair, const char *rsc, const 
 		w = &e->want[e->n_want++];
 		*w = (struct want){0};
 		strcpy(w->node, node);
-	} else if (w->set == set && (!set || w->score == score)) {
-		return 0;	/* wished already: written, or on its way */
+	} else if (w->set == set && (!set || w->score == score) && (w->pending || !strcmp(node, p->node))) {
+		return 0;	/* wished already: written, or on its way; another node's may have been changed by that node since */
 	}
 	w->set = set;
 	w->score = score;

@@ -225,6 +225,7 @@ static void reload(struct vmp_daemon *d)
 	if (vmp_conf_reload(&d->conf, &fresh, names, sizeof(names)))
 		vmp_log(LOG_WARNING, "these settings need a restart: %s", names);
 	vmp_log_set_level((int)d->conf.log_level);
+	vmp_ctl_set_client_timeout(d->ctl, d->conf.control_timeout_ms);
 	vmp_keys_wipe(&d->keys);
 	d->keys = keys;
 	vmp_keys_wipe(&keys);
@@ -252,8 +253,8 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	char path[VMP_CONF_STR + 16];
 	struct vmp_loop_ops ops;
 	struct utsname uts;
-	struct vmp_ctl_params cp = { .path = socket_path, .allow_uid = 0, .data = d, .request = vmp_request_handle,
-				     .cancelled = vmp_request_cancelled };
+	struct vmp_ctl_params cp = { .path = socket_path, .allow_uid = 0, .client_timeout_ms = d->conf.control_timeout_ms, .data = d,
+				     .request = vmp_request_handle, .cancelled = vmp_request_cancelled };
 	int r;
 
 	vmp_domxml_init();

@@ -302,6 +302,14 @@ static void idle_client_is_dropped(void **state)
 	assert_true(closed(fd));
 	assert_true(vmp_ctl_deadline_ns(w->ctl) == VMP_NO_DEADLINE);
 	close(fd);
+	vmp_ctl_set_client_timeout(w->ctl, 300);
+	fd = raw_connect(w);
+	pump(w);
+	tick(w, 290 * MS);
+	assert_false(closed(fd));
+	tick(w, 20 * MS);
+	assert_true(closed(fd));
+	close(fd);
 }
 
 static void client_that_never_reads_is_dropped(void **state)
