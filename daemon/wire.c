@@ -359,6 +359,7 @@ static void x_record(struct walk *w, struct vmp_record *v)
 	x_u64(w, &v->released);
 	x_u64(w, &v->epoch_seen);
 	x_u64(w, &v->held_until_ns);
+	x_u64(w, &v->hold_nonce);
 	x_u8_max(w, &v->role, VMP_ROLE_COUNT - 1);
 }
 

@@ -12,7 +12,8 @@ if [ -n "$bad" ]; then
 	echo "$bad"
 	exit 1
 fi
-if nm "$lib" | grep -E ' [BbDdGgSs] ' | grep -vE '__(asan|ubsan|gcov|llvm|sancov)|\.L|gcov|llvm|odr_asan|prof' ; then
-	echo "check-purity: the core has writable data"
-	exit 1
+# constant tables with pointers live in .data.rel.ro; sanitizers and coverage bring data of their own
+if ! nm "$lib" | grep -qE '__(asan|ubsan|tsan|gcov|llvm|sanitizer)_'; then
+	data=$(size -A "$lib" | awk '($1 == ".data" || $1 == ".bss") && $2 > 0')
+	[ -z "$data" ] || { echo "check-purity: the core has writable data: $data"; exit 1; }
 fi

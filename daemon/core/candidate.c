@@ -415,6 +415,10 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 	at = &p->at;
 	vmp_seen(p, r->promised.epoch);
 	vmp_merge_state(s, p, &r->state);	/* V7 */
+	/* A voter still guards an epoch of ours that is over: of an earlier boot (H7), or released and the message got lost. */
+	if (p->role == VMP_ROLE_NONE && at->phase < VMP_PH_CLAIMING && r->promised.node == c->node && !r->promised.released &&
+	    r->promised.boot && (r->promised.boot != c->boot || r->promised.epoch <= p->released))
+		vmp_release_send(s, p, r->promised.epoch, r->promised.boot);
 	if (r->probe) {
 		if (at->phase == VMP_PH_PROBING && at->nonce == r->nonce) {
 			at->reason = r->reason;
