@@ -379,7 +379,8 @@ void vmp_on_relay_ready(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch)
 	struct vmp_core *c = s->c;
 	struct vmp_state st = { 0 };
 
-	vmp_candidate_run(s, p);	/* C2 and C3 first */
+	if (p->at.phase == VMP_PH_FENCING)
+		vmp_candidate_run(s, p);	/* C2 and C3 first */
 	if (p->at.phase != VMP_PH_FENCING || p->at.epoch != epoch)
 		return;
 	p->at.phase = VMP_PH_PUTTING;

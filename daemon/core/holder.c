@@ -59,16 +59,22 @@ void vmp_heartbeat_send(struct vmp_step *s)
 		hb->held[n++].epoch = p->at.phase >= VMP_PH_FENCING ? p->at.epoch : p->epoch;
 	}
 	hb->n_held = n;
-	/* V7: the newest states travel along, a few at a time, so that a voter that missed a put learns of it */
-	for (i = 0; i < n && hb->n_states < VMP_HB_STATES; i++) {
-		const struct vmp_pair *p = vmp_pair_find(c, hb->held[(i + c->state_turn) % n].pair);
+	/* V7: states this node wrote travel along, a few at a time, so that a voter that missed a put learns of it. Also those of an
+	 * attempt that was given up: else its voters and the others could refuse each other's candidate for ever. */
+	for (i = 0; i < c->n_pairs && hb->n_states < VMP_HB_STATES; i++) {
+		const struct vmp_pair *p = &c->pair[(i + c->state_turn) % c->n_pairs];
+		const struct vmp_state *st = &p->reg.state;
 
-		if (p->role != VMP_ROLE_HOLDING || !p->own.epoch || p->own.epoch != p->epoch)
+		if (p->role == VMP_ROLE_HOLDING && p->own.epoch == p->epoch)
+			st = &p->own;
+		else if (p->role != VMP_ROLE_NONE)
+			continue;
+		if (!st->epoch || st->holder != c->node)
 			continue;
 		hb->state[hb->n_states].pair = p->id;
-		hb->state[hb->n_states++].state = p->own;
+		hb->state[hb->n_states++].state = *st;
 	}
-	c->state_turn += hb->n_states;
+	c->state_turn = c->n_pairs ? (c->state_turn + i) % c->n_pairs : 0;
 	vmp_send(s, VMP_TO_VOTERS, msg);
 	if (!c->rec.abstaining)
 		c->renew_ns = s->now;	/* T1 */
