@@ -524,10 +524,15 @@ lab_down() { # takes down what is left of this lab, however it ended
 	rm -rf "$LAB_DIR"
 }
 lab_kill_ns() { # processes in a network namespace of ours, e.g. clients
-	local pid ino
+	local pid ino list=()
 	ino=$(stat -L -c %i "$1" 2> /dev/null) || return 0
 	for pid in /proc/[0-9]*; do
-		[ "$(stat -L -c %i "$pid/ns/net" 2> /dev/null)" != "$ino" ] || kill -KILL "${pid#/proc/}" 2> /dev/null || true
+		[ "$(stat -L -c %i "$pid/ns/net" 2> /dev/null)" != "$ino" ] || list+=("${pid#/proc/}")
+	done
+	[ ${#list[@]} -gt 0 ] || return 0
+	kill "${list[@]}" 2> /dev/null || true # a client ends by this without a word of the shell that waits for it
+	for pid in "${list[@]}"; do
+		wait_for 1 lab_gone "$pid" 2> /dev/null || kill -KILL "$pid" 2> /dev/null || true
 	done
 }
 lab_leftovers() { # prints what a lab left behind; nothing when it left nothing

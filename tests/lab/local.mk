@@ -9,6 +9,8 @@ TESTS += %D%/test-bindcheck.sh
 EXTRA_DIST += \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
+	%D%/bench/failover.sh \
+	%D%/bench/idle.sh \
 	%D%/bench/ipaddr2.sh \
 	%D%/bench/keepalived.sh \
 	%D%/bench/lib.sh \
