@@ -9,7 +9,6 @@ TESTS += %D%/test-bindcheck.sh
 EXTRA_DIST += \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
-	%D%/bench/failover.sh \
 	%D%/bench/idle.sh \
 	%D%/bench/ipaddr2.sh \
 	%D%/bench/keepalived.sh \
