@@ -69,6 +69,8 @@ struct vmp_store {
 	uint64_t boot;
 	struct slotfile run;
 	struct vmp_store_loaded run_loaded, disk_loaded;
+	unsigned int n_failed;
+	uint64_t failed[VMP_STORE_PAIRS];	/* pairs whose last put did not get into the runtime file */
 
 	/* Of the disk thread, under `lock`; `disk` itself is touched by the thread only once it runs. */
 	struct slotfile disk;
@@ -659,6 +661,18 @@ const struct vmp_store_loaded *vmp_store_disk(const struct vmp_store *s)
 }
 
 /* --- values ---------------------------------------------------------------------------------------------------------------- */
+static void note_result(struct vmp_store *s, uint64_t pair, bool ok)
+{
+	unsigned int i = 0;
+
+	while (i < s->n_failed && s->failed[i] != pair)
+		i++;
+	if (ok && i < s->n_failed)
+		s->failed[i] = s->failed[--s->n_failed];
+	else if (!ok && i == s->n_failed && i < VMP_STORE_PAIRS)
+		s->failed[s->n_failed++] = pair;
+}
+
 int vmp_store_put(struct vmp_store *s, const struct vmp_record *rec)
 {
 	uint64_t pairs[SLOTS];
@@ -676,6 +690,7 @@ int vmp_store_put(struct vmp_store *s, const struct vmp_record *rec)
 	if (i < 0)
 		return i;
 	r = slot_write(&s->run, (unsigned int)i, KIND_PAIR, payload, (size_t)len);
+	note_result(s, rec->pair, r == 0);
 	if (r < 0)
 		return r;
 	slot_written(&s->run, (unsigned int)i);
@@ -699,6 +714,8 @@ int vmp_store_put_node(struct vmp_store *s, const struct vmp_store_node *node)
 	size_t len;
 	int r;
 
+	if (n.complete && s->n_failed)
+		return -EAGAIN;
 	n.boot = s->boot;
 	len = node_encode(&n, payload);
 	r = slot_write(&s->run, 0, KIND_NODE, payload, len);

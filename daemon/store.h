@@ -86,7 +86,10 @@ struct vmp_store_loaded {
 const struct vmp_store_loaded *vmp_store_run(const struct vmp_store *s);
 const struct vmp_store_loaded *vmp_store_disk(const struct vmp_store *s);
 
-/* Write through to the /run file and queue for the disk. -ENOSPC: more pairs than slots. */
+/*
+ * Write through to the /run file and queue for the disk. -ENOSPC: more pairs than slots. put_node with `complete` is refused (-EAGAIN)
+ * while the last put of some pair failed: the file would claim to hold what it does not.
+ */
 int vmp_store_put(struct vmp_store *s, const struct vmp_record *rec);
 int vmp_store_put_node(struct vmp_store *s, const struct vmp_store_node *node);
 

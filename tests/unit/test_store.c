@@ -363,14 +363,26 @@ static void write_errors(void **state)
 	assert_int_equal(vmp_store_flush(s, 5000), 0);
 	write_error = EIO;
 	assert_int_equal(vmp_store_put(s, &r), -EIO);
-	assert_int_equal(vmp_store_put_node(s, &n), -EIO);
 	write_error = ENOSPC;
 	assert_int_equal(vmp_store_put(s, &r), -ENOSPC);
+	n.complete = false;
+	assert_int_equal(vmp_store_put_node(s, &n), -ENOSPC);
+	n.complete = true;
 	write_error = 0;
+	/* Not called complete while a record is missing in it. */
+	assert_int_equal(vmp_store_put_node(s, &n), -EAGAIN);
 	vmp_store_free(s);
 	s = store_open(BOOT);
 	assert_int_equal(vmp_store_run(s)->state, VMP_STORE_SAME_BOOT);
 	assert_has(vmp_store_run(s), 1, 1);
+	write_error = EIO;
+	assert_int_equal(vmp_store_put(s, &r), -EIO);
+	write_error = 0;
+	assert_int_equal(vmp_store_put(s, &r), 0);
+	assert_int_equal(vmp_store_put_node(s, &n), 0);
+	vmp_store_free(s);
+	s = store_open(BOOT);
+	assert_has(vmp_store_run(s), 1, 2);
 	r.pair = 0;
 	assert_int_equal(vmp_store_put(s, &r), -EINVAL);
 	vmp_store_free(s);
