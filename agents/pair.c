@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agents/ocf.h"
@@ -37,9 +38,16 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+static void rest(void)
+{
+	struct timespec ts = {.tv_nsec = 100 * 1000000};
+	nanosleep(&ts, NULL);
+}
+
 /*
  * Asks the daemon. 0 and the reply, or -errno when there was no answer: connecting and the ack take at most a quarter of the operation's
- * time. A daemon that goes away in the middle (it may be restarting) is asked again as long as there is time: all requests can be repeated.
+ * time. A daemon that goes away in the middle (it may be restarting), or that says it is not ready yet, is asked again as long as there is
+ * time: all requests can be repeated.
  */
 static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t **ret)
 {
@@ -65,8 +73,13 @@ static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t *
 		rc = req ? vmp_ctlc_call(c, req, (int)min_u32(connect_ms, left), (int)left, ret, &acked) : -ENOMEM;
 		json_decref(req);
 		vmp_ctlc_free(c);
-		if (rc != -ECONNRESET)
+		if (rc == 0 && json_is_true(json_object_get(*ret, "retry"))) {
+			json_decref(*ret);
+			*ret = NULL;
+			rest();
+		} else if (rc != -ECONNRESET) {
 			return rc;
+		}
 	}
 }
 
@@ -165,6 +178,17 @@ static bool local_facts(const char *pair, struct local *ret)
 	return ret->running || rc == 0 || rc == -ENOENT || rc == -ESTALE;
 }
 
+/* The daemon says that there is no VM, while the process that it wrote down lives: it has not taken its pairs over yet. */
+static bool facts_contradict(const char *pair)
+{
+	struct vmp_facts f;
+	if (vmp_facts_read(getenv(ENV_FACTS), pair, &f) < 0)
+		return false;
+	bool running = vmp_facts_vm_running(&f) > 0;
+	vmp_facts_done(&f);
+	return running;
+}
+
 /* Ends the VM without the daemon: qemu ends in order on SIGTERM; what does not is killed. True: it is gone. */
 static bool local_kill(const struct ocf_env *env, const struct local *l)
 {
@@ -255,7 +279,7 @@ static int act_stop(struct ocf_env *env)
 		if (code != VMP_OCF_OK)
 			ocf_log(env, LOG_WARNING, "stop: vmpaird could not: %s", json_string_value(json_object_get(reply, "reason")));
 		json_decref(reply);
-		if (code == VMP_OCF_OK)
+		if (code == VMP_OCF_OK && !facts_contradict(pair))
 			return code;
 	} else {
 		ocf_log(env, LOG_WARNING, "stop: %s", silence(rc));
@@ -312,6 +336,8 @@ static int act_monitor(struct ocf_env *env)
 		code = local_monitor(env, pair, "vmpaird does not answer in time");
 	else
 		code = reply_code(env, reply, env->interval_ms == 0);
+	if (code == VMP_OCF_NOT_RUNNING && facts_contradict(pair))
+		code = local_monitor(env, pair, "vmpaird does not know of the virtual machine");
 	json_decref(reply);
 	return code;
 }

@@ -19,6 +19,7 @@
  *      role:"Promoted"|"Unpromoted"|"" (role of the recurring monitor in the CIB), timeout_ms}
  *   start is answered when the VM runs; stop when it is gone; promote when the entry is open or the time is over;
  *   demote when the entry is closed. A cancelled start, promote or stop is not undone by the server: see `cancelled`.
+ *   A daemon that has not taken its pairs over yet answers "retry":true, and is asked again while the operation has time.
  *
  * Of the operator:
  *   status {pair?} -> {node:{id,name,version,uptime_ms,witness},

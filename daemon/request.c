@@ -490,6 +490,16 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 	}
 }
 
+static bool is_agent_command(const char *cmd)
+{
+	static const char *const names[] = { "start", "stop", "monitor", "promote", "demote", "reload" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(cmd, names[i]))
+			return true;
+	return false;
+}
+
 void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg)
 {
 	struct vmp_daemon *d = data;
@@ -503,6 +513,11 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 	}
 	if (needs_pair && !*pair) {
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "which pair?", NULL);
+		return;
+	}
+	/* Before the pairs of a former run are taken over, "no such pair" would be a lie by which Pacemaker restarts a healthy VM. */
+	if (!d->core_up && is_agent_command(cmd)) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "vmpaird has no connection to corosync yet", json_pack("{s:b}", "retry", 1));
 		return;
 	}
 	if (!strcmp(cmd, "start")) {

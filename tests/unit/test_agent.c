@@ -29,7 +29,7 @@
 
 #define AGENT "agents/pair"
 
-enum mode { ANSWER, IGNORE, DROP_ONCE, HANG };
+enum mode { ANSWER, IGNORE, DROP_ONCE, HANG, RETRY_ONCE, RETRY };
 
 struct world {
 	char dir[64], path[96], facts[96], domain[96];
@@ -51,7 +51,9 @@ static void on_request(void *data, uint64_t token, const char *cmd, json_t *msg)
 	w->requests++;
 	json_decref(w->last);
 	w->last = json_incref(msg);
-	if (w->mode == ANSWER || (w->mode == DROP_ONCE && w->requests > 1))
+	if (w->mode == RETRY || (w->mode == RETRY_ONCE && w->requests == 1))
+		vmp_ctl_reply(w->ctl, token, VMP_CTL_FAILED, "not yet", json_pack("{s:b}", "retry", 1));
+	else if (w->mode == ANSWER || w->mode == RETRY_ONCE || (w->mode == DROP_ONCE && w->requests > 1))
 		vmp_ctl_reply_ocf(w->ctl, token, w->ocf, w->reason);
 }
 
@@ -381,6 +383,31 @@ static void daemon_restarts_during_a_request(void **state)
 	assert_int_equal(w->requests, 2);
 }
 
+static void daemon_that_is_not_ready_yet(void **state)
+{
+	struct world *w = *state;
+	start_server(w);
+	w->mode = RETRY_ONCE;
+	w->ocf = 0;
+	assert_int_equal(run(w, "start", oneshot), 0);
+	assert_int_equal(w->requests, 2);
+	/* it never is: the facts decide */
+	pid_t vm = fake_vm(false);
+	write_facts(w, vm, VMP_TOLD_PROMOTED, true);
+	w->mode = RETRY;
+	assert_int_equal(run(w, "monitor", recurring), 8);
+	assert_int_equal(run(w, "promote", oneshot), 1);
+	/* it answers, but knows nothing of a VM whose process lives */
+	w->mode = ANSWER;
+	w->ocf = 7;
+	assert_int_equal(run(w, "monitor", recurring), 8);
+	w->ocf = 0;
+	assert_int_equal(run(w, "stop", oneshot), 0);
+	assert_int_equal(waitpid(vm, NULL, WNOHANG), vm);
+	w->ocf = 7;
+	assert_int_equal(run(w, "monitor", recurring), 7);
+}
+
 static void monitor_is_quick(void **state)
 {
 	struct world *w = *state;
@@ -412,6 +439,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(stop_ends_the_vm_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(vm_without_facts_is_found_by_name, setup, teardown),
 		cmocka_unit_test_setup_teardown(daemon_restarts_during_a_request, setup, teardown),
+		cmocka_unit_test_setup_teardown(daemon_that_is_not_ready_yet, setup, teardown),
 		cmocka_unit_test_setup_teardown(monitor_is_quick, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
