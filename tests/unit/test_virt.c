@@ -721,12 +721,13 @@ int main(void)
 
 	/* Process 1 of its namespace: it reaps, or libvirt waits for killed qemus in vain, and its end ends everything.
 	 */
-	alarm(120);
 	if (!world())
 		_exit(skip_all("no file systems or links of its own"));
 	pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		alarm(240); /* not in process 1: it does not die of signals */
 		exit(all_tests());
+	}
 	while ((done = waitpid(-1, &st, 0)) != pid)
 		if (done < 0 && errno != EINTR)
 			break;
