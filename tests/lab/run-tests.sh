@@ -63,7 +63,7 @@ echo "1..$#"
 n=0 failed=0
 for t; do
 	n=$((n + 1))
-	[ -e "$t" ] || t=$LAB_SRC/t/${t%.sh}.sh
+	[[ $t == */* ]] || t=$LAB_SRC/t/${t%.sh}.sh
 	name=$(basename "$t" .sh)
 	limit=$(head_value "$t" timeout)
 	limit=${limit:-300}
