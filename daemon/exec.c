@@ -524,7 +524,7 @@ void vmp_exec_rearm(struct vmp_daemon *d)
 			vmp_loop_timer(d->loop, &d->core_timer, at, on_core_timer, d);
 			d->core_due_ns = at;
 		}
-		if (!d->complete_stored && !d->core.rec.abstaining) {
+		if (!d->complete_stored && vmp_core_run_complete(&d->core)) {
 			struct vmp_store_node node = { .inc = d->inc, .voter = d->voter.voter, .config_version = d->core.config.version,
 						       .complete = true };
 

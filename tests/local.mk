@@ -10,8 +10,13 @@ tests_sim_sim_LDADD = libvmpcore.la
 # the wrong variants exist only in this build of the core
 tests_sim_sim_bugs_SOURCES = tests/sim/sim.c $(VMP_CORE_SOURCES)
 tests_sim_sim_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMP_CORE_BUGS
-dist_check_SCRIPTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh
-TESTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh
+dist_check_SCRIPTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
+TESTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
+check_PROGRAMS += tests/trace/trace
+tests_trace_trace_SOURCES = tests/trace/trace.c tests/trace/world.h
+tests_trace_trace_LDADD = libvmpcore.la
+EXTRA_DIST += tests/trace/demote.txt tests/trace/first-start.txt tests/trace/frozen.txt tests/trace/hold-restart.txt \
+	tests/trace/node-cut.txt tests/trace/reboot.txt tests/trace/switchover.txt tests/trace/two-voters.txt tests/trace/vm-exit.txt
 
 
 # --- network, configuration, persistence ---

@@ -260,6 +260,7 @@ void vmp_candidate_run(struct vmp_step *s, struct vmp_pair *p)
 	enum vmp_reason reason;
 	bool force;
 
+	p->ran_ns = s->now;	/* not just any step's time: a message taken at the very end of the guard must not hide that end */
 	switch ((enum vmp_phase)p->at.phase) {
 	case VMP_PH_IDLE:
 		if (p->role != VMP_ROLE_NONE)
@@ -312,11 +313,11 @@ void vmp_candidate_deadline(const struct vmp_core *c, const struct vmp_pair *p, 
 	case VMP_PH_IDLE:
 		if (!p->hosted || p->role != VMP_ROLE_NONE || !p->ready)
 			return;
-		if (p->guard_ns > c->now_ns)
+		if (p->guard_ns > p->ran_ns)
 			vmp_min(at, p->guard_ns);
-		if (p->backoff_ns > c->now_ns)
+		if (p->backoff_ns > p->ran_ns)
 			vmp_min(at, p->backoff_ns);
-		if (p->return_ns > c->now_ns)
+		if (p->return_ns > p->ran_ns)
 			vmp_min(at, p->return_ns);
 		return;
 	case VMP_PH_PROBING:

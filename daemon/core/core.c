@@ -343,7 +343,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 	c->holder_ns = BUG(c, NO_DRIFT) ? c->lease_ns : h;
 	c->hold_max_ms = init->hold_max_ms;
 	c->rho_permille = BUG(c, NO_DRIFT) ? 0 : init->clock_error_permille;
-	c->now_ns = init->now_ns;
+	c->start_ns = c->now_ns = init->now_ns;
 	c->next_hb_ns = c->next_members_ns = init->now_ns;
 	for (i = 0; i < init->n_wish; i++) {	/* ascending, no doubles: every node has to form the same first configuration */
 		for (k = c->n_wish; k && c->wish[k - 1] > init->wish[i]; k--)
@@ -481,6 +481,7 @@ static void on_tick(struct vmp_step *s)
 			c->more = true;
 			break;
 		}
+		vmp_clean(s, &c->pair[(c->tick_turn + i) % c->n_pairs]);
 		vmp_pair_run(s, &c->pair[(c->tick_turn + i) % c->n_pairs]);
 	}
 	c->tick_turn = c->n_pairs ? (c->tick_turn + i) % c->n_pairs : 0;
@@ -640,7 +641,8 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 	struct vmp_core *c = s->c;
 	unsigned int i;
 
-	failed->dirty = true;
+	for (i = 0; i < c->n_pairs; i++)	/* writes of others may have been among what was dropped */
+		c->pair[i].dirty = true;
 	if (failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
@@ -978,6 +980,15 @@ int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *
 	/* closing has not released yet: R1 */
 	ret->role = p->role == VMP_ROLE_CLOSING ? VMP_ROLE_HOLDING : p->role;
 	return 0;
+}
+
+bool vmp_core_run_complete(const struct vmp_core *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < c->n_pairs && !c->pair[i].dirty; i++)
+		;
+	return !c->rec.abstaining && i == c->n_pairs;
 }
 
 void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret)

@@ -15,8 +15,8 @@
  *    rest of the list and feed VMP_EV_PERSIST_FAILED at once, before any other event;
  *  - a VMP_ACT_SEND addressed to the own node (or to all voters, which includes it) comes back as an ordinary VMP_EV_MSG;
  *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
- *  - the /run file is marked complete once a step whose actions were all done left the core not abstaining. Only a file so marked
- *    may be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
+ *  - the /run file is marked complete once vmp_core_run_complete() says so after a step's actions were done. Only a file so marked may
+ *    be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
  *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op).
  */
 #ifndef VMP_CORE_H
@@ -461,6 +461,7 @@ struct vmp_pair {
 	/* candidate (section 6) */
 	struct vmp_attempt at;
 	uint64_t backoff_ns;	/* no new attempt before */
+	uint64_t ran_ns;		/* last time it was looked at whether to claim */
 	uint64_t learn_ns;	/* not eligible as far as known here: next time to ask the others */
 	uint64_t takeover_epoch;	/* epoch released to us, 0: none */
 	uint64_t return_ns;	/* a released, still eligible old holder may claim from here on (R2) */
@@ -516,7 +517,7 @@ struct vmp_core {
 	struct vmp_config config, previous;
 	uint8_t m, r;
 	/* heartbeat */
-	uint64_t now_ns, seq, next_hb_ns, next_members_ns, renew_ns;
+	uint64_t start_ns, now_ns, seq, next_hb_ns, next_members_ns, renew_ns;
 	uint64_t sent_ns[VMP_SEND_RING];
 	uint64_t sent_seq[VMP_SEND_RING];
 	uint8_t state_turn, ack_turn, tick_turn;
@@ -552,6 +553,9 @@ uint64_t vmp_core_deadline(const struct vmp_core *c);
 
 /* Local invariants; 0 or -ENOTRECOVERABLE with the number of the broken one in *ret_which. */
 int vmp_core_check(const struct vmp_core *c, int *ret_which);
+
+/* X1: nothing that /run has to hold is missing in it. */
+bool vmp_core_run_complete(const struct vmp_core *c);
 
 /* The record to write for VMP_ACT_PERSIST. -ENOENT when the pair is unknown. */
 int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *ret);

@@ -306,6 +306,9 @@ static void mode_run(struct vmp_step *s, struct vmp_pair *p)
 				vmp_put_start(s, p, VMP_PUT_SAME, &st);
 			return;
 		}
+		if (p->mode == VMP_MODE_WAIT && s->now < c->start_ns + c->lease_ns && v < c->config.n && !p->link_down &&
+		    (!c->peer[v].members_ns || (p->policy.relay && !p->caught_node)))
+			return;		/* H7: just resumed; give the standby the time to be heard */
 		vmp_note(s, p, VMP_NOTE_STANDBY_LOST, st.sync_node, 0, 0);	/* D2, to alone */
 		vmp_mode_set(s, p, BUG(c, ALONE_EARLY) ? VMP_MODE_ALONE : VMP_MODE_WAIT);
 		st.sync_node = 0;

@@ -75,6 +75,8 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 
 	peer->heard_ns = s->now;
 	peer->boot = hb->boot;
+	if (peer->inc != hb->inc)
+		c->members_changed = true;	/* a daemon that just started knows nothing about our members */
 	peer->inc = hb->inc;
 	if (!hb->abstaining && hb->boot != peer->fenced_boot)
 		peer->left_out = false;		/* T1: it has recovered */

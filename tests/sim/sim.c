@@ -435,7 +435,7 @@ static void opening(unsigned int i, unsigned int p, uint64_t epoch)
 			(unsigned long long)W.last_open[p]);
 	for (k = 0; k < W.n; k++)
 		have += W.node[k].ever[p].epoch >= epoch;
-	if (epoch != W.last_open[p] && have < majority(i))
+	if (W.n >= 3 && epoch != W.last_open[p] && have < majority(i))
 		violate("majority-holds-state", "pair %u epoch %llx opened with %u of %u", p, (unsigned long long)epoch, have, majority(i));
 	if (W.forced[p] >> x->vm[p].idx & 1)
 		W.acked_from[p] = W.n_req;
@@ -980,7 +980,7 @@ static void step(unsigned int i, struct vmp_event *ev)
 	if (r)
 		say("pair %llx: transition %u -> %u", (unsigned long long)x->core.fault_pair, x->core.fault_from, x->core.fault_to);
 	check_node(i);
-	if (run_actions(i, out, 0, ev->now_ns) && x->daemon && !x->core.rec.abstaining)
+	if (run_actions(i, out, 0, ev->now_ns) && x->daemon && vmp_core_run_complete(&x->core))
 		x->complete = true;	/* X1 */
 	if (x->daemon && !x->pending && !W.violation)
 		tick_plan(i);
