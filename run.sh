@@ -99,13 +99,14 @@ drop_guard() { # also one that a killed run left
 # --- what the machine must have ----------------------------------------------------------------------------------------
 
 check_host() {
-	local pid ours
+	local ours comm
 	[ "$(id -u)" = 0 ] || missing 'needs root: it makes namespaces, bridges and eBPF programs of its own'
 	[ "$(uname -m)" = x86_64 ] || missing "needs x86_64 (the lab's guests), this is $(uname -m)"
 	ours=$(readlink /proc/self/ns/net)
-	for pid in $(pgrep -x corosync || true); do
-		if [ "$(readlink "/proc/$pid/ns/net")" = "$ours" ]; then
-			missing "a corosync runs on this machine (process $pid). vmpair's lab would share its resources: use another machine"
+	for comm in /proc/[0-9]*/comm; do
+		if [ "$(cat "$comm" 2> /dev/null)" = corosync ] && [ "$(readlink "${comm%comm}ns/net")" = "$ours" ]; then
+			comm=${comm%/comm}
+			missing "a corosync runs on this machine (process ${comm#/proc/}). vmpair's lab would share its resources: use another machine"
 		fi
 	done
 }

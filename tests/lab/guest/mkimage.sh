@@ -18,11 +18,18 @@ tmp=$(mktemp -d "$out/.tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
 if [ ! -f "$out/vmlinuz" ] || [ ! -d "$out/modules" ]; then
-	package=$(apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" {print $2; exit}')
-	[ -n "$package" ] || { echo "mkimage.sh: apt knows no linux-image-cloud-amd64: run apt-get update" >&2; exit 1; }
+	kernel_package() { apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" {print $2; exit}'; }
+	package=$(kernel_package)
+	if [ -z "$package" ]; then
+		apt-get -qq update || true
+		package=$(kernel_package)
+		[ -n "$package" ] || { echo "mkimage.sh: apt knows no linux-image-cloud-amd64 here" >&2; exit 1; }
+	fi
 	# mirrors fail now and then; the sandbox user of apt cannot write below our directory
 	for try in 1 2 3; do
 		(cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download "$package" > download.log 2>&1) && break
+		apt-get -qq update || true # a newer kernel may have replaced the one that apt knows
+		package=$(kernel_package)
 		[ "$try" -lt 3 ] || { cat "$tmp/download.log" >&2; exit 1; }
 	done
 	dpkg-deb -x "$tmp"/*.deb "$tmp/kernel"
