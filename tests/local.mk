@@ -12,6 +12,19 @@ tests_sim_sim_bugs_SOURCES = tests/sim/sim.c $(VMP_CORE_SOURCES)
 tests_sim_sim_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMP_CORE_BUGS
 dist_check_SCRIPTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
 TESTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
+if UNIT_TESTS
+check_PROGRAMS += tests/unit/test_core tests/unit/test_core_bugs
+TESTS += tests/unit/test_core tests/unit/core-directed.sh
+dist_check_SCRIPTS += tests/unit/core-directed.sh
+tests_unit_test_core_SOURCES = tests/unit/test_core.c tests/trace/world.h
+tests_unit_test_core_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_core_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_core_LDADD = libvmpcore.la $(CMOCKA_LIBS)
+tests_unit_test_core_bugs_SOURCES = tests/unit/test_core.c tests/trace/world.h $(VMP_CORE_SOURCES)
+tests_unit_test_core_bugs_CPPFLAGS = $(TEST_CPPFLAGS) -DVMP_CORE_BUGS
+tests_unit_test_core_bugs_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_core_bugs_LDADD = $(CMOCKA_LIBS)
+endif
 check_PROGRAMS += tests/trace/trace
 tests_trace_trace_SOURCES = tests/trace/trace.c tests/trace/world.h
 tests_trace_trace_LDADD = libvmpcore.la

@@ -39,6 +39,10 @@ static struct world {
 	void (*line)(const char *line);
 } world;
 
+#ifdef VMP_CORE_BUGS
+static uint64_t world_bugs;
+#endif
+
 static void world_push(uint64_t at, unsigned int to, const struct vmp_event *ev)
 {
 	unsigned int i = world.n_queue;
@@ -154,6 +158,9 @@ static void world_start(unsigned int node, bool same_boot)
 		init.record[init.n_records++] = world.run[node][i];
 	world.gen[node]++;
 	world.up[node] = true;
+#ifdef VMP_CORE_BUGS
+	world.core[node].bugs = world_bugs;
+#endif
 	if (vmp_core_init(&world.core[node], &init))
 		abort();
 }
