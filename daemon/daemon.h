@@ -88,6 +88,9 @@ struct vmp_member {
 	uint64_t started_ns;
 
 	uint64_t start_token, stop_token; /* requests waiting; 0 = none */
+	json_t *monitor;                  /* a monitor whose answer waits for the flip (vmp_member_flip_pending) */
+	uint64_t monitor_token;
+	uint64_t handed_ns;               /* since when another node is primary instead of this one; 0 = Pacemaker knows */
 	bool stop_handed;                 /* the demote before the stop is done */
 
 	enum vmp_told told;
@@ -100,7 +103,7 @@ struct vmp_member {
 	uint64_t close_op;       /* of the ENTRY_CLOSE that waits for the gate */
 	uint64_t close_epoch;
 	uint64_t open_epoch;     /* epoch the gate was opened for */
-	bool gate_open;
+	bool gate_open, was_primary;
 	uint8_t last_role;
 	uint8_t last_mode;
 	uint64_t log_expiry_ns;
@@ -203,11 +206,18 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
 void vmp_member_slow(struct vmp_daemon *d);
 bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);
 bool vmp_member_primary(const struct vmp_member *m);
+/*
+ * The pair has just gone to another node and Pacemaker has not promoted that one yet. Until it has (5 s at most) nothing is told
+ * that would make Pacemaker abort "demote old; promote new": a stop and start of the old member would come before the promote.
+ */
+bool vmp_member_flip_pending(struct vmp_member *m);
 
 /* --- request.c --- */
 void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg);
 void vmp_request_cancelled(void *data, uint64_t token, int rc);
 void vmp_request_switchover(struct vmp_daemon *d, uint64_t token, const char *pair);
+/* Answer a monitor that waited. */
+void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member *m, json_t *msg);
 void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
 
 /* --- group.c --- */

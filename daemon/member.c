@@ -24,6 +24,7 @@ enum {
 	CHECK_SLOW_MS = 1000,
 	CHECK_TIMEOUT_MS = 1000,
 	START_TIMEOUT_MS = 60000,
+	FLIP_WAIT_MS = 5000,
 };
 
 /* --- lookup ---------------------------------------------------------------------------------------------------------- */
@@ -80,6 +81,7 @@ void vmp_member_forget(struct vmp_member *m)
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
 	json_decref(m->params_json);
+	json_decref(m->monitor);
 	vmp_domxml_free(m->dom);
 	memset(m, 0, sizeof(*m));
 }
@@ -299,6 +301,24 @@ static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_v
 	return m->params.cold_start_auto && v->guard_ns <= vmp_now_ns();
 }
 
+bool vmp_member_flip_pending(struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+	const json_t *p;
+
+	if (!m->handed_ns)
+		return false;
+	if (vmp_now_ns() - m->handed_ns < FLIP_WAIT_MS * ms_ns && vmp_member_view(m, &v) && v.role == VMP_ROLE_NONE) {
+		if (v.primary == m->d->node || !v.primary)
+			return true; /* released a moment ago: the successor is about to write its state */
+		p = vmp_group_has(m->d, v.primary) ? vmp_group_pair(m->d, v.primary, m->name) : NULL;
+		if (p && strcmp(param_text(p, "told"), "Promoted") != 0)
+			return true;
+	}
+	m->handed_ns = 0;
+	return false;
+}
+
 static void update_score(struct vmp_member *m)
 {
 	struct vmp_pair_view v = { 0 };
@@ -312,6 +332,8 @@ static void update_score(struct vmp_member *m)
 		return;
 	if (have && v.role == VMP_ROLE_ESTABLISHING)
 		return; /* decided within milliseconds */
+	if (vmp_member_flip_pending(m))
+		return; /* each change of an attribute aborts the transition that brings the flip */
 	if (s.lower_others)
 		for (unsigned i = 0; i < m->d->n_nodes; i++)
 			if (m->d->nodes[i].id != m->d->node && vmp_group_pair(m->d, m->d->nodes[i].id, m->name))
@@ -338,6 +360,13 @@ static void track_told(struct vmp_member *m)
 
 void vmp_member_changed(struct vmp_member *m)
 {
+	bool primary = vmp_member_primary(m);
+
+	if (m->was_primary && !primary)
+		m->handed_ns = vmp_now_ns();
+	else if (primary)
+		m->handed_ns = 0;
+	m->was_primary = primary;
 	if (m->phase == VMP_HOST_IDLE && !m->in_core)
 		return;
 	track_told(m);
@@ -1058,5 +1087,14 @@ void vmp_member_slow(struct vmp_daemon *d)
 		track_told(m);
 		update_score(m);
 		watch_peer(m);
+		if (m->monitor_token && !vmp_member_flip_pending(m)) {
+			json_t *msg = m->monitor;
+			uint64_t token = m->monitor_token;
+
+			m->monitor = NULL;
+			m->monitor_token = 0;
+			vmp_request_monitor(d, token, m, msg);
+			json_decref(msg);
+		}
 	}
 }

@@ -71,18 +71,13 @@ static void do_start(struct vmp_daemon *d, uint64_t token, const char *pair, jso
 	vmp_member_start(m, token);
 }
 
-static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member *m, json_t *msg)
 {
-	struct vmp_member *m = vmp_member_by_name(d, pair);
 	uint64_t now = vmp_now_ns();
 	struct vmp_agree_out out;
 	struct vmp_agree_in in = { 0 };
 	const char *role = get_text(msg, "role");
 
-	if (!m) {
-		ocf(d, token, VMP_OCF_NOT_RUNNING, "");
-		return;
-	}
 	in.interval_ms = get_number(msg, "interval_ms");
 	in.probe = in.interval_ms == 0;
 	in.primary = vmp_member_primary(m);
@@ -112,6 +107,21 @@ static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, j
 	out = vmp_agree_monitor(&in);
 	m->told = out.told;
 	ocf(d, token, out.rc, out.reason ? out.reason : m->fail_reason);
+}
+
+static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
+{
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+
+	if (!m) {
+		ocf(d, token, VMP_OCF_NOT_RUNNING, "");
+	} else if (get_number(msg, "interval_ms") && m->told == VMP_TOLD_UNPROMOTED && m->phase == VMP_HOST_FAILED &&
+		   !m->monitor_token && vmp_member_flip_pending(m)) {
+		m->monitor = json_incref(msg); /* its 7 is told when the new primary has been promoted */
+		m->monitor_token = token;
+	} else {
+		vmp_request_monitor(d, token, m, msg);
+	}
 }
 
 static void do_promote(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
@@ -598,6 +608,11 @@ void vmp_request_cancelled(void *data, uint64_t token, int rc)
 			d->members[i].start_token = 0;
 		if (d->members[i].stop_token == token)
 			d->members[i].stop_token = 0;
+		if (d->members[i].monitor_token == token) {
+			d->members[i].monitor_token = 0;
+			json_decref(d->members[i].monitor);
+			d->members[i].monitor = NULL;
+		}
 	}
 	for (unsigned i = 0; i < VMP_MAX_OPS; i++)
 		if (d->ops[i].id && d->ops[i].token == token)

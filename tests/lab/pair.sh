@@ -44,7 +44,7 @@ pair_standby() { pair_status "$(a_node)" "$1" | jq -r '.sync // empty'; }
 pcmk_promoted() { # pcmk_promoted PAIR [NODE]: node where Pacemaker shows the pair Promoted
 	on "${2:-$(a_node)}" crm_mon -1 --output-as=xml 2> /dev/null | awk -v r="\"$1\"" '
 		index($0, "<resource id=" r) && /role="(Promoted|Master)"/ {found = 1}
-		found && /<node name=/ {match($0, /name="[^"]*"/); print substr($0, RSTART + 6, RLENGTH - 7); exit}'
+		found && /<node name=/ {match($0, /name="[^"]*"/); print substr($0, RSTART + 6, RLENGTH - 7); found = 0}'
 }
 pair_whole() { # pair_whole PAIR: primary with an open entry, in-sync standby, both ready, and Pacemaker says the same
 	local s node promoted
@@ -74,7 +74,7 @@ event_agreed() { # event_agreed PAIR SECONDS: waits until Pacemaker shows anothe
 	node=$(a_node)
 	end=$((event_t0 + $2 * 1000))
 	while :; do
-		new_primary=$(pcmk_promoted "$1" "$node")
+		new_primary=$(pcmk_promoted "$1" "$node") || true
 		uptime_ms
 		if [ -n "$new_primary" ] && [ "$new_primary" != "$old_primary" ]; then
 			# shellcheck disable=SC2034 # for the caller
