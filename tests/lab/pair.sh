@@ -10,7 +10,7 @@ pair_create() { # pair_create NUMBER [NODE]: pair pN by pcs, from NODE (n1); ext
 	# shellcheck disable=SC2086 # one word per parameter
 	on "$node" pcs resource create "p$i" ocf:vmpair:pair pair="p$i" domain="/etc/vmpair/p$i.xml" \
 		entry="${LAB_ENTRY[i - 1]}/24,${LAB_ENTRY6[i - 1]}/64" entry_nic=br-entry \
-		internal_net="$(pair_net "$i")/24@br-int" ready=http:80/ ${PAIR_PARAMS-} \
+		internal_net="$(pair_net "$i")/24@br-int" ready=http:80/ stop_timeout=1s ${PAIR_PARAMS-} \
 		op monitor interval=10s timeout=20s role=Promoted on-fail=demote \
 		op monitor interval=11s timeout=20s role=Unpromoted \
 		op start timeout=120s op stop timeout=90s op promote timeout=30s op demote timeout=30s \
