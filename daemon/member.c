@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "daemon/daemon.h"
@@ -504,6 +505,15 @@ struct job {
 	char reason[200];
 };
 
+/* Below 6.6 <bandwidth><outbound> makes an `ingress` qdisc, which keeps the gate's program off the port. */
+static bool kernel_at_least(unsigned major, unsigned minor)
+{
+	struct utsname u;
+	unsigned a, b;
+
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &a, &b) == 2 && (a > major || (a == major && b >= minor));
+}
+
 static void *job_run(void *arg)
 {
 	struct job *j = arg;
@@ -515,6 +525,7 @@ static void *job_run(void *arg)
 		.n_entry = j->params.n_entry,
 		.internal = j->params.has_internal ? &j->internal : NULL,
 		.disk_dir = j->disk_dir,
+		.shaping_ok = kernel_at_least(6, 6),
 	};
 	CLEANUP_FREE char *text = NULL;
 	size_t len = 0;
@@ -590,6 +601,7 @@ static void make_port(struct vmp_member *m)
 	snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
 	snprintf(spec.bridge, sizeof(spec.bridge), "%s", m->params.entry_nic);
 	memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
+	spec.multi_queue = m->dom->entry_multi_queue;
 	spec.n_addrs = gate_addrs(m, spec.addrs);
 	m->port_ready = false;
 	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));

@@ -114,7 +114,7 @@ static void on_cib_error(void *data, const char *reason)
 }
 
 /* --- start ---------------------------------------------------------------------------------------------------------------- */
-static int make_dir(const char *path)
+static int make_dir(const char *path, mode_t mode)
 {
 	char buf[VMP_CONF_STR];
 	size_t n = (size_t)snprintf(buf, sizeof(buf), "%s", path);
@@ -124,7 +124,7 @@ static int make_dir(const char *path)
 			continue;
 		char c = buf[i];
 		buf[i] = '\0';
-		if (mkdir(buf, 0700) < 0 && errno != EEXIST)
+		if (mkdir(buf, i == n ? mode : 0755) < 0 && errno != EEXIST)
 			return -errno;
 		buf[i] = c;
 	}
@@ -259,7 +259,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 
 	vmp_domxml_init();
 	for (unsigned i = 0; i < ARRAY_SIZE(dirs); i++) {
-		r = make_dir(dirs[i]);
+		r = make_dir(dirs[i], dirs[i] == d->conf.state_dir ? 0711 : 0700); /* qemu opens the overlays below state_dir */
 		if (r < 0) {
 			snprintf(reason, size, "%s cannot be made: %s", dirs[i], strerror(-r));
 			return r;
