@@ -192,7 +192,7 @@ static void add_to_core(struct vmp_member *m)
 		.type = VMP_EV_PAIR_ADD,
 		.pair = m->id,
 		.policy = { .peer_link = m->params.peer_link_failover ? VMP_PEER_LINK_FAILOVER : VMP_PEER_LINK_KEEP,
-			    .auto_failover = m->params.auto_failover,
+			    .auto_failover = true,
 			    .cold_start = m->params.cold_start_auto },
 	};
 

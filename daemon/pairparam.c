@@ -11,8 +11,6 @@
 
 #include "internal/cleanup.h"
 
-static const char *const opt_failover[] = {"auto", "manual", NULL};
-static const char *const opt_vm_exit[] = {"failover", "pacemaker", NULL};
 static const char *const opt_peer_link[] = {"keep", "failover", NULL};
 static const char *const opt_cold_start[] = {"auto", "manual", NULL};
 
@@ -43,12 +41,6 @@ const struct vmp_param vmp_pair_param_table[] = {
 	{"ready_timeout", VMP_PARAM_TIME, false, false, true, "1s", NULL,
 	 "Time limit of a readiness check",
 	 "Time within which one readiness check must be answered."},
-	{"failover", VMP_PARAM_SELECT, false, false, true, "auto", opt_failover,
-	 "Who moves the pair",
-	 "auto: the standby takes over by itself when the primary is lost. manual: only Pacemaker and the operator move the pair."},
-	{"vm_exit", VMP_PARAM_SELECT, false, false, true, "failover", opt_vm_exit,
-	 "When the primary's virtual machine ends",
-	 "failover: the standby takes over at once. pacemaker: the end is only reported to Pacemaker, which decides."},
 	{"peer_link", VMP_PARAM_SELECT, false, false, true, "keep", opt_peer_link,
 	 "When only the internal network is lost",
 	 "What happens when the members no longer reach each other while both hosts live. keep: the primary stays, without an in-sync standby. "
@@ -249,10 +241,6 @@ static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v
 		parse_ready(ps, v);
 	} else if (!strcmp(n, "ready_timeout")) {
 		ps->p.ready_timeout_ms = parse_time(ps, n, v, 10, 60000);
-	} else if (!strcmp(n, "failover")) {
-		ps->p.auto_failover = !strcmp(v, "auto");
-	} else if (!strcmp(n, "vm_exit")) {
-		ps->p.vm_exit_failover = !strcmp(v, "failover");
 	} else if (!strcmp(n, "peer_link")) {
 		ps->p.peer_link_failover = !strcmp(v, "failover");
 	} else if (!strcmp(n, "cold_start")) {

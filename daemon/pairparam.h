@@ -32,8 +32,6 @@ struct vmp_pair_params {
 	char ready_path[128];				/* http only, begins with / */
 	uint32_t ready_timeout_ms;
 	bool peer_link_failover;
-	bool auto_failover;				/* failover=auto */
-	bool vm_exit_failover;
 	bool cold_start_auto;
 	uint32_t stop_timeout_ms;
 };

@@ -49,7 +49,7 @@ static void good_parameters_and_defaults(void **state)
 	assert_int_equal(p.ready, VMP_READY_RUNNING);
 	assert_int_equal(p.ready_timeout_ms, 1000);
 	assert_int_equal(p.stop_timeout_ms, 30000);
-	assert_true(p.auto_failover && p.vm_exit_failover && p.cold_start_auto && !p.peer_link_failover);
+	assert_true(p.cold_start_auto && !p.peer_link_failover);
 	json_object_set_new(j, "ready", json_string("http:8080"));
 	json_object_set_new(j, "stop_timeout", json_string(""));
 	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
@@ -77,7 +77,7 @@ static void each_bad_value_is_named(void **state)
 		{"ready", "ping"}, {"ready", "tcp:"}, {"ready", "tcp:0"}, {"ready", "tcp:65536"}, {"ready", "tcp:80/x"}, {"ready", "http:80x"},
 		{"ready", "http:80/a b"}, {"ready", "tcp:-1"},
 		{"ready_timeout", "1"}, {"ready_timeout", "5ms"}, {"ready_timeout", "x"}, {"ready_timeout", "2h"}, {"ready_timeout", "-1"},
-		{"failover", "Auto"}, {"vm_exit", "restart"}, {"peer_link", "lose"}, {"cold_start", "yes"},
+		{"peer_link", "lose"}, {"cold_start", "yes"},
 		{"stop_timeout", "1day"}, {"stop_timeout", "99999999999"}, {"stop_timeout", "4294968"},
 		{"colour", "red"},
 	};
@@ -160,8 +160,8 @@ static void what_may_change_live(void **state)
 	for (const struct vmp_param *t = vmp_pair_param_table; t->name; t++) {
 		static const char *const other[][2] = {
 			{"pair", "db"}, {"domain", "/other.xml"}, {"entry", "10.0.0.10/24 10.0.0.11/24"}, {"entry_nic", "br9"},
-			{"internal_net", "192.168.78.0/24@br-int"}, {"ready", "tcp:80"}, {"ready_timeout", "2s"}, {"failover", "manual"},
-			{"vm_exit", "pacemaker"}, {"peer_link", "failover"}, {"cold_start", "manual"}, {"stop_timeout", "5s"},
+			{"internal_net", "192.168.78.0/24@br-int"}, {"ready", "tcp:80"}, {"ready_timeout", "2s"},
+			{"peer_link", "failover"}, {"cold_start", "manual"}, {"stop_timeout", "5s"},
 		};
 		bool tried = false;
 		for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
