@@ -91,7 +91,8 @@ static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp
 	}
 	binding_log(d, "close", m, a->epoch, 0);
 	m->gate_open = false;
-	if (r != -ETIME && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
+	/* -EBUSY: the close before is being confirmed; the next refresh opens. */
+	if (r != -ETIME && r != -EBUSY && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 		vmp_log(LOG_ERR, "%s: entry cannot be opened for epoch %llu: %s", m->name, (unsigned long long)a->epoch,
 			strerror(-r));
 }
@@ -241,6 +242,7 @@ static void note(struct vmp_daemon *d, const struct vmp_action *a)
 		vmp_log(LOG_WARNING, "%s: lease of epoch %llu ended, entry closed", pair ? pair : "?", e);
 		break;
 	case VMP_NOTE_RELEASED:
+		vmp_gate_retire(d->gate, a->pair, a->a); /* R1: never opened again */
 		vmp_journal_add(j, pair, a->a, "released", "epoch %llu%s%s (%s)", e, a->b ? " to " : "",
 				a->b ? vmp_node_name(d, (unsigned)a->b) : "", vmp_cause_name((unsigned)a->c));
 		break;

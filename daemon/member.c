@@ -786,6 +786,18 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 	case VMP_GATE_EV_PORT_GONE:
 		m->port_ready = false;
 		break;
+	case VMP_GATE_EV_TAP_LOST:
+		m->port_ready = false;
+		if (m->phase == VMP_HOST_RUNNING)
+			make_port(m);
+		break;
+	case VMP_GATE_EV_ALARM:
+		if (vmp_member_primary(m)) { /* somebody keeps taking the gate away here: serve from where it holds */
+			struct vmp_event move = { .type = VMP_EV_SWITCHOVER, .pair = m->id };
+
+			vmp_exec_feed(d, &move);
+		}
+		break;
 	default:
 		break;
 	}

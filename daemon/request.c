@@ -105,7 +105,10 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 		in.no_successor = vmp_member_view(m, &v) && v.reg.state.sync_node == 0 && v.primary == d->node;
 	}
 	out = vmp_agree_monitor(&in);
-	m->told = out.told;
+	if (m->told != out.told) {
+		m->told = out.told;
+		vmp_member_changed(m);
+	}
 	ocf(d, token, out.rc, out.reason ? out.reason : m->fail_reason);
 }
 

@@ -144,6 +144,19 @@ static void realtime(const struct vmp_daemon *d, int flags)
 		vmp_log(LOG_WARNING, "no real-time priority (%s): under load leases may lapse", strerror(errno));
 }
 
+/* Gates of pairs that are not on this node any more; those of known pairs stay even where they could not be taken over. */
+static void forget_gates(struct vmp_daemon *d)
+{
+	const char *found;
+	char name[64];
+
+	for (unsigned i = 0; (found = vmp_gate_leftover(d->gate, i));) {
+		snprintf(name, sizeof(name), "%s", found);
+		if (vmp_member_by_name(d, name) || vmp_gate_forget(d->gate, name) < 0)
+			i++;
+	}
+}
+
 void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
@@ -157,6 +170,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 	if (first) {
 		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
 		vmp_member_adopt_all(d);
+		forget_gates(d);
 	}
 	r = vmp_exec_start(d);
 	if (r < 0) {
