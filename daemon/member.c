@@ -23,7 +23,6 @@ static const uint64_t ms_ns = 1000000u;
 enum {
 	CHECK_FAST_MS = 100,  /* until a member is ready for the first time */
 	CHECK_SLOW_MS = 1000,
-	CHECK_TIMEOUT_MS = 1000,
 	START_TIMEOUT_MS = 60000,
 	FLIP_WAIT_MS = 5000,
 };
@@ -445,7 +444,7 @@ static void checker_begin(void *data)
 	struct vmp_member *m = c->m;
 	const char *bridge = m->dom ? m->dom->internal_bridge : m->internal.bridge;
 	struct vmp_addr addr = m->slot.internal;
-	uint64_t deadline = vmp_now_ns() + (uint64_t)CHECK_TIMEOUT_MS * ms_ns;
+	uint64_t deadline = vmp_now_ns() + (uint64_t)m->params.ready_timeout_ms * ms_ns;
 	int r;
 
 	if (c->of_peer) {

@@ -286,6 +286,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 	const char *rsc = "", *mode = "none", *frozen_reason = "";
 	json_t *lease = json_null();
 	bool frozen = false, entry_open = false;
+	json_int_t held_ms = have && v.hold_end_ns > now ? (json_int_t)((v.hold_end_ns - now) / ms_ns) : 0;
 	json_int_t epoch = have ? (json_int_t)v.reg.state.epoch : 0;
 
 	for (unsigned i = 0; i < d->n_nodes; i++) {
@@ -343,7 +344,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 			 "holder", primary ? json_string(vmp_node_name(d, primary)) : json_null(), "holder_id", (int)primary,
 			 "lease_left_ms", lease, "entry_open", entry_open, "mode", mode, "sync",
 			 have && v.sync_node ? json_string(vmp_node_name(d, v.sync_node)) : json_null(), "frozen", frozen,
-			 "frozen_reason", frozen_reason, "held_ms", (json_int_t)0, "entries", entries ? entries : json_array(), "members",
+			 "frozen_reason", frozen_reason, "held_ms", held_ms, "entries", entries ? entries : json_array(), "members",
 			 members, "problems", problems);
 }
 

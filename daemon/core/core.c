@@ -1029,6 +1029,7 @@ int vmp_core_pair_view(const struct vmp_core *c, uint64_t pair, uint64_t now_ns,
 	ret->primary = p->reg.state.holder;
 	ret->sync_node = p->reg.state.cold ? 0 : p->reg.state.sync_node;
 	ret->lease_end_ns = vmp_lease_end(c, p);
+	ret->hold_end_ns = p->role == VMP_ROLE_HOLDING ? p->hold_end_ns : 0;
 	ret->guard_ns = p->guard_ns;
 	for (v = 0; v < c->config.n; v++)
 		ret->support += p->role == VMP_ROLE_HOLDING && p->ack[v] && now_ns < p->ack[v] + c->holder_ns;

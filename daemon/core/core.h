@@ -572,6 +572,7 @@ struct vmp_pair_view {
 	uint8_t primary;		/* node that the newest state names as holder, 0 none */
 	uint8_t sync_node;		/* in-sync standby of the newest state, 0 none */
 	uint64_t lease_end_ns;		/* 0 when no lease */
+	uint64_t hold_end_ns;		/* H8: end of the hold taken by this holder, 0 none */
 	uint64_t guard_ns;
 	uint8_t support;		/* number of voters whose support is younger than H */
 	struct vmp_member_info peer[VMP_MAX_VOTERS];	/* by voter index */

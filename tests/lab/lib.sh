@@ -124,39 +124,52 @@ link_up() { in_switch ip link set "$1${2:-u}" up; }
 
 # --- the client ---------------------------------------------------------------------------------------------------------
 
-# probe_start ADDRESS [OPTION...]: one client at a time; its lines go to $LAB_DIR/probe.out. It ends with the test.
-probe_start() {
-	local address=$1
+# Several clients can run at once: PROBE names the one meant (default: probe). Its lines go to $LAB_DIR/$PROBE.out, its summary to
+# $LAB_DIR/$PROBE.json. It ends with the test.
+: "${PROBE:=probe}"
+declare -gA PROBE_FD PROBE_PID
+probe_start() { # probe_start ADDRESS [OPTION...]
+	local address=$1 fd
 	shift
-	rm -f "$LAB_DIR"/probe.{in,out,json}
-	mkfifo "$LAB_DIR/probe.in"
-	exec {PROBE_FD}<> "$LAB_DIR/probe.in"
-	nsenter --net="$(lab_ns cl)" -- "$LAB_BUILD/tests/lab/probe" -o "$LAB_DIR/probe.json" "$@" "$address" \
-		< "$LAB_DIR/probe.in" > "$LAB_DIR/probe.out" {PROBE_FD}>&- &
-	PROBE_PID=$!
-	exec {PROBE_FD}>&-
+	rm -f "$LAB_DIR/$PROBE".{in,out,json}
+	mkfifo "$LAB_DIR/$PROBE.in"
+	exec {fd}<> "$LAB_DIR/$PROBE.in"
+	(
+		# the input of other clients must not stay open as long as this one runs
+		for other in "${PROBE_FD[@]}"; do exec {other}>&-; done
+		exec nsenter --net="$(lab_ns cl)" -- "$LAB_BUILD/tests/lab/probe" -o "$LAB_DIR/$PROBE.json" "$@" "$address" \
+			< "$LAB_DIR/$PROBE.in" > "$LAB_DIR/$PROBE.out" {fd}>&-
+	) &
+	PROBE_PID[$PROBE]=$!
+	exec {fd}>&-
 	# opened for writing only, once there is a reader: the client sees the end of input when the test dies
-	exec {PROBE_FD}> "$LAB_DIR/probe.in"
-	wait_for 20 grep -q '^first' "$LAB_DIR/probe.out"
+	exec {fd}> "$LAB_DIR/$PROBE.in"
+	PROBE_FD[$PROBE]=$fd
+	wait_for 20 grep -q '^first' "$LAB_DIR/$PROBE.out"
 }
 probe_mark() { # probe_mark NAME: what follows counts for this segment
 	local before
-	before=$(grep -c '^mark' "$LAB_DIR/probe.out") || true
-	echo "mark $1" >&"$PROBE_FD"
-	wait_for 5 eval "[ \"\$(grep -c '^mark' '$LAB_DIR/probe.out')\" -gt $before ]"
+	before=$(grep -c '^mark' "$LAB_DIR/$PROBE.out") || true
+	echo "mark $1" >&"${PROBE_FD[$PROBE]}"
+	wait_for 5 eval "[ \"\$(grep -c '^mark' '$LAB_DIR/$PROBE.out')\" -gt $before ]"
 }
-probe_since_mark() { awk '/^mark/ {out = ""; next} {out = out $0 "\n"} END {printf "%s", out}' "$LAB_DIR/probe.out"; }
+probe_since_mark() { awk '/^mark/ {out = ""; next} {out = out $0 "\n"} END {printf "%s", out}' "$LAB_DIR/$PROBE.out"; }
 probe_saw() { probe_since_mark | grep -q "^$1"; } # probe_saw PATTERN: a line since the last mark, e.g. 'change .* p1-2$'
-probe_stop() {                                    # summary: $LAB_DIR/probe.json
-	echo quit >&"$PROBE_FD"
-	wait "$PROBE_PID"
-	exec {PROBE_FD}>&-
+probe_worst() { # the longest gap since the last mark that has ended, whole ms
+	probe_since_mark | awk '/^gap/ && $4 > worst {worst = $4} END {printf "%d\n", worst}'
+}
+probe_stop() { # summary: $LAB_DIR/$PROBE.json
+	local fd=${PROBE_FD[$PROBE]}
+	echo quit >&"$fd"
+	wait "${PROBE_PID[$PROBE]}"
+	exec {fd}>&-
+	unset "PROBE_FD[$PROBE]" "PROBE_PID[$PROBE]"
 }
 probe_value() { # probe_value SEGMENT KEY: a number of the summary; "all" for the totals
 	if [ "$1" = all ]; then
-		jq -e ".$2" "$LAB_DIR/probe.json"
+		jq -e ".$2" "$LAB_DIR/$PROBE.json"
 	else
-		jq -e --arg s "$1" ".segments[] | select(.name == \$s).$2" "$LAB_DIR/probe.json"
+		jq -e --arg s "$1" ".segments[] | select(.name == \$s).$2" "$LAB_DIR/$PROBE.json"
 	fi
 }
 probe_answers() { # somebody answers at the address: probe_answers ADDRESS [MEMBER]

@@ -18,10 +18,13 @@ EXTRA_DIST += \
 	%D%/lab.sh \
 	%D%/lib.sh \
 	%D%/node.sh \
+	%D%/ops.sh \
 	%D%/pair.sh \
 	%D%/run-tests.sh \
 	%D%/t/cib-examples.sh \
 	%D%/t/lab.sh \
+	%D%/t/live.sh \
+	%D%/t/operate.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

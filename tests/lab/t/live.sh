@@ -1,0 +1,107 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What changes under running VMs: holds, keys, parameters, the daemon itself; and the frozen fast path. Two crossed pairs, each with a client.
+# vmpaird: yes
+# timeout: 400
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../pair.sh
+. "$LAB_SRC/pair.sh"
+# shellcheck source-path=SCRIPTDIR source=../ops.sh
+. "$LAB_SRC/ops.sh"
+lab_load
+
+pairs_crossed
+before="$(members p1) $(members p2)"
+same_vms() { assert_eq "$before" "$(members p1) $(members p2)" "$step: all VMs"; }
+unnoticed() { # nothing was restarted, and the clients noticed no more than of planned work
+	same_vms
+	gap p1 "$PLANNED_MS"
+	gap p2 "$PLANNED_MS"
+}
+has_entry() { pair_status "$1" p1 | jq -e --arg a "$2" '.entries | index($a)' > /dev/null; }
+epoch() { pair_status "$(a_node)" "$1" | jq .epoch; }
+node_back() { lab_vmpaird_answers "$1" && pair_whole p1 && pair_whole p2; }
+
+step 'hold and unhold'
+node=$(pair_primary p1)
+assert on "$node" vmpair hold p1 2s
+[ "$(pair_status "$node" p1 | jq .held_ms)" -gt 0 ] || fail 'status does not show the hold'
+assert on "$node" vmpair unhold p1
+assert_eq 0 "$(pair_status "$node" p1 | jq .held_ms)" 'hold after unhold'
+unnoticed
+
+step 'new keys for all daemons'
+assert on n1 vmpair key rotate
+for n in $(lab_all); do
+	on "$n" grep -q '^key 2 .* send' /etc/vmpair/keys || fail "$n does not send with the new key"
+	on "$n" grep -q '^key 1 ' /etc/vmpair/keys || fail "$n has dropped the old key"
+done
+whole p1
+unnoticed
+
+step 'parameters change live'
+assert on n1 pcs resource update p1 peer_link=failover entry="${LAB_ENTRY[0]}/24,${LAB_ENTRY6[0]}/64,10.77.0.111/24"
+for n in n1 n2; do
+	wait_for 30 has_entry "$n" 10.77.0.111/24 || fail "$n has not taken the address"
+done
+whole p1
+unnoticed
+
+step 'planned restart of the daemons, one after the other'
+for n in $(lab_all); do
+	epochs="$(epoch p1) $(epoch p2)"
+	assert daemon stop "$n" vmpaird
+	daemon start "$n" vmpaird
+	wait_for 60 node_back "$n"
+	assert_eq "$epochs" "$(epoch p1) $(epoch p2)" "$step: epochs after $n"
+done
+unnoticed
+
+step 'daemon killed and back within the lease'
+epochs="$(epoch p1) $(epoch p2)"
+on n1 sh -c "kill -KILL \$(cat /run/lab/vmpaird.pid); '$LAB_SRC/node.sh' start vmpaird"
+wait_for 60 node_back n1
+same_vms
+gap p1 "$LOST_MS"
+gap p2 "$PLANNED_MS"
+log "  epochs before $epochs, now $(epoch p1) $(epoch p2)"
+
+step 'daemon killed and back after the lease: an ordinary failover'
+pair_at p1 n1
+epochs="$(epoch p1) $(epoch p2)"
+daemon kill n1 vmpaird
+wait_for 10 pair_holder_at n2 p1 n2
+gap p1 "$LOST_MS"
+daemon start n1 vmpaird
+wait_for 90 node_back n1
+same_vms
+gap p2 "$PLANNED_MS"
+
+step 'maintenance mode: nothing moves by itself'
+pair_at p1 n1
+assert on n1 pcs property set maintenance-mode=true
+for n in n1 n2; do wait_for 20 status_says "$n" p1 'fast failover is frozen'; done
+assert not on n1 vmpair switchover p1
+on n1 kill -KILL "$(member_pid p1 n1)"
+assert during 3 not pair_holder_at n2 p1 n2
+assert not probe_answers "${LAB_ENTRY[0]}"
+gap p2 "$PLANNED_MS"
+assert on n1 pcs property set maintenance-mode=false
+whole p1
+gap p1 120000
+gap p2 "$PLANNED_MS"
+
+step 'unmanaged'
+pair_at p1 n1
+before="$(members p1) $(members p2)"
+assert on n1 pcs resource unmanage p1
+wait_for 20 status_says n1 p1 'fast failover is frozen'
+assert not on n1 vmpair switchover p1
+assert not status_says n1 p2 'fast failover is frozen'
+assert on n1 pcs resource manage p1
+wait_for 20 not status_says n1 p1 'fast failover is frozen'
+whole p1
+unnoticed
+pairs_end
