@@ -119,6 +119,40 @@ static const char *param_text(const json_t *params, const char *name)
 	return s ? s : "";
 }
 
+/* The same entry address in another pair of any node would be two open entries for one address. */
+static int entry_is_free(const struct vmp_member *m, const struct vmp_pair_params *p, char *reason, size_t size)
+{
+	const struct vmp_daemon *d = m->d;
+
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		json_t *pairs = json_object_get(vmp_group_state(d, d->nodes[i].id), "pairs"), *other, *text;
+		const char *name;
+		size_t k;
+
+		if (d->nodes[i].id == d->node)
+			continue;
+		json_object_foreach(pairs, name, other) {
+			if (!strcmp(name, m->name))
+				continue;
+			json_array_foreach(json_object_get(other, "entries"), k, text) {
+				const struct vmp_addr *common;
+				char buf[VMP_ADDR_STRLEN];
+				struct vmp_addr a;
+
+				if (!json_is_string(text) || vmp_addr_parse(json_string_value(text), &a) < 0)
+					continue;
+				common = vmp_entry_common(&a, 1, p->entry, p->n_entry);
+				if (!common)
+					continue;
+				snprintf(reason, size, "parameter entry: %s is an entry address of pair %.63s on %.40s already",
+					 vmp_addr_str(common, false, buf), name, d->nodes[i].name);
+				return -EEXIST;
+			}
+		}
+	}
+	return 0;
+}
+
 int vmp_member_configure(struct vmp_member *m, const json_t *params, const char *rsc, char *reason, size_t size)
 {
 	struct errbuf e = { reason, size };
@@ -170,6 +204,9 @@ int vmp_member_configure(struct vmp_member *m, const json_t *params, const char 
 			return -EEXIST;
 		}
 	}
+	r = entry_is_free(m, &p, reason, size);
+	if (r < 0)
+		return r;
 	copy = json_deep_copy(params);
 	if (!copy)
 		return -ENOMEM;
@@ -786,16 +823,16 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 		m->port_ready = false;
 		break;
 	case VMP_GATE_EV_TAP_LOST:
-		m->port_ready = false;
-		if (m->phase == VMP_HOST_RUNNING)
-			make_port(m);
-		break;
 	case VMP_GATE_EV_ALARM:
-		if (vmp_member_primary(m)) { /* somebody keeps taking the gate away here: serve from where it holds */
-			struct vmp_event move = { .type = VMP_EV_SWITCHOVER, .pair = m->id };
-
-			vmp_exec_feed(d, &move);
-		}
+		/* A VM without its entry port is of no use, and only a new start gives it one: its end is handled as any other. */
+		m->port_ready = false;
+		if (m->phase != VMP_HOST_RUNNING)
+			break;
+		vmp_log(LOG_ERR, "%s: VM ended, because its entry port %s", m->name, ev->type == VMP_GATE_EV_TAP_LOST ? "is gone" :
+			"had to be disabled");
+		vmp_journal_add(d->journal, m->name, 0, "cause", "entry port %s: the VM is ended", ev->type == VMP_GATE_EV_TAP_LOST ?
+				"is gone" : "had to be disabled");
+		vmp_virt_kill(d->virt, m->id);
 		break;
 	default:
 		break;
@@ -1067,7 +1104,7 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 			if (!strcmp(cib->pairs[k].pair, m->name))
 				p = &cib->pairs[k];
 		if (!p) {
-			if (m->cib_known && m->phase == VMP_HOST_IDLE) { /* deleted: nothing of it stays */
+			if (m->phase == VMP_HOST_IDLE) { /* deleted, or never begun: nothing of it stays */
 				char dir[400];
 
 				snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, m->name);

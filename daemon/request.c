@@ -230,6 +230,22 @@ static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *
 					     "fewer than three voters: after a node loss only fencing moves a pair");
 }
 
+/* What was refused, by cause. */
+static json_t *refused_causes(const struct vmp_net_peer_stats *st, uint64_t *ret_sum)
+{
+	json_t *o = json_object();
+
+	*ret_sum = 0;
+	for (unsigned c = 0; c < VMP_NET_CAUSE_COUNT; c++) {
+		if (c == VMP_SEAL_DATA || c == VMP_SEAL_DUPLICATE || c == VMP_SEAL_HELLO || c == VMP_NET_SEND || !st->causes[c])
+			continue;
+		*ret_sum += st->causes[c];
+		json_object_set_new(o, vmp_net_cause_str(c),
+				    json_integer((json_int_t)st->causes[c]));
+	}
+	return o;
+}
+
 static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
 {
 	json_t *a = json_array();
@@ -240,6 +256,7 @@ static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv
 		struct vmp_net_peer_stats st = { 0 };
 		bool voter = false, heard = id == d->node;
 		uint64_t refused = 0;
+		json_t *causes;
 
 		for (unsigned v = 0; v < nv->config.n; v++)
 			if (nv->config.voter[v].node == id) {
@@ -247,14 +264,13 @@ static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv
 				if (nv->heard_ns[v] && now - nv->heard_ns[v] < (uint64_t)d->conf.lease_ms * ms_ns)
 					heard = true;
 			}
-		if (d->net && id != d->node && vmp_net_peer_stats(d->net, id, &st) == 0)
-			for (unsigned c = 0; c < VMP_NET_CAUSE_COUNT; c++)
-				if (c != VMP_SEAL_DATA && c != VMP_SEAL_DUPLICATE && c != VMP_SEAL_HELLO && c != VMP_NET_SEND)
-					refused += st.causes[c];
-		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I}", "id", (int)id, "name", d->nodes[i].name, "voter",
+		if (d->net) /* the row of this node tells of datagrams that belong to no node we know */
+			vmp_net_peer_stats(d->net, id == d->node ? 0 : id, &st);
+		causes = refused_causes(&st, &refused);
+		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
 						   voter, "online", vmp_group_has(d, id), "heard", heard, "rtt_us",
 						   (json_int_t)st.rtt_us, "abstaining", id == d->node && nv->abstaining, "refused",
-						   (json_int_t)refused));
+						   (json_int_t)refused, "refused_causes", causes));
 	}
 	return a;
 }

@@ -123,8 +123,13 @@ void out_status(const json_t *r)
 			printf(" abstaining");
 		if (num(n, "rtt_us"))
 			printf(" round trip %.2f ms", (double)num(n, "rtt_us") / 1000);
-		if (num(n, "refused"))
+		if (num(n, "refused")) {
+			const char *cause;
+			json_t *count;
 			printf(" refused %" PRId64, num(n, "refused"));
+			json_object_foreach(json_object_get(n, "refused_causes"), cause, count)
+				printf(" %s", cause);
+		}
 		if (*str(n, "reason"))
 			printf(" (%s)", str(n, "reason"));
 		putchar('\n');

@@ -407,7 +407,7 @@ lab_probe_accel() { # kvm when it boots the guest in time, else tcg; asked once 
 }
 
 lab_build() { # lab tools, guest, and the programs under test as installed files
-	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck)
+	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck tests/lab/hurt tests/lab/vmpaird-faulty)
 	[ -f "$LAB_BUILD/Makefile" ] || {
 		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
 		return 1

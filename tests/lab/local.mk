@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
 noinst_PROGRAMS += tests/lab/nodeinit tests/lab/probe
-check_PROGRAMS += tests/lab/bindcheck
+check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt
+
+# The daemon with faults that can be switched on: to see the checks of the lab fail.
+check_PROGRAMS += tests/lab/vmpaird-faulty
+tests_lab_vmpaird_faulty_SOURCES = daemon/main.c tests/lab/faulty.c
+tests_lab_vmpaird_faulty_CFLAGS = $(vmpaird_CFLAGS)
+tests_lab_vmpaird_faulty_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=vmp_core_step,--wrap=vmp_core_lease_end,--wrap=vmp_gate_refresh
+tests_lab_vmpaird_faulty_LDADD = $(vmpaird_LDADD)
 
 dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
@@ -21,6 +28,7 @@ EXTRA_DIST += \
 	%D%/ops.sh \
 	%D%/pair.sh \
 	%D%/run-tests.sh \
+	%D%/t/bad-input.sh \
 	%D%/t/cib-examples.sh \
 	%D%/t/lab.sh \
 	%D%/t/live.sh \

@@ -58,6 +58,19 @@ pair_whole() { # pair_whole PAIR: primary with an open entry, in-sync standby, b
 		return 1
 	}
 }
+pair_epoch() { pair_status "$(a_node)" "$1" | jq -r '.epoch // empty'; }
+cluster_says() { # cluster_says NODE KEY VALUE: of "cluster" in the status of NODE, e.g. n1 libvirt up
+	[ "$(on "$1" timeout 5 vmpair status --output=json 2> /dev/null | jq -r ".cluster.$2")" = "$3" ]
+}
+refused() { # refused NODE FROM [CAUSE]: datagrams of node FROM that NODE has refused; FROM = NODE: of nobody we know
+	on "$1" timeout 5 vmpair status --output=json | jq -r --arg n "$2" --arg c "${3-}" \
+		'.nodes[] | select(.name == $n) | if $c == "" then .refused else .refused_causes[$c] // 0 end'
+}
+refused_more() { [ "$(refused "$1" "$2" "$4")" -gt "$3" ]; } # refused_more NODE FROM COUNT CAUSE
+events_count() { # events_count NODE PAIR WHAT: how often that node has seen this ("-": of the node itself)
+	awk -v p="\"pair\":[ ]*\"${2#-}\"" -v w="\"what\":[ ]*\"$3\"" '$0 ~ p && $0 ~ w' "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | wc -l
+}
+events_more() { [ "$(events_count "$1" "$2" "$3")" -gt "$4" ]; }
 pair_known() { [ -n "$(pair_status "$(a_node)" "$1")" ]; }
 
 # --- events of demo and bench: each sets new_primary, agreed_ms (from the event), event_t0 (ms) ------------------------------
