@@ -344,6 +344,8 @@ static unsigned int new_content(unsigned int p, int copy_of)
 		W.n_members = MAX_MEMBERS;
 		return MAX_MEMBERS - 1;
 	}
+	if (copy_of >= 0 && (W.forced[p] >> copy_of & 1))
+		W.forced[p] |= 1ull << idx;
 	for (r = W.acked_from[p]; r < W.n_req && copy_of >= 0; r++) {
 		if (W.req[r].pair == p && (W.req[r].holders >> copy_of & 1))
 			W.req[r].holders |= 1ull << idx;
