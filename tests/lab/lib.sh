@@ -41,6 +41,12 @@ fail() {
 	log "FAILED: $*"
 	exit 1
 }
+case $- in
+*e*) # a script that ends by `set -e` says where
+	set -E
+	trap 'log "status $? of ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
+	;;
+esac
 assert() { # assert COMMAND...
 	"$@" || fail "assertion: $*"
 }
@@ -67,6 +73,11 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds; its output is sho
 	return $rc
 }
 not() { ! "$@"; }
+find_line() { # find_line GREP_ARGS...: as grep -q, but reads all of its input: with pipefail a writer cut short would count as failed
+	local text
+	text=$(cat)
+	grep -q "$@" <<< "$text"
+}
 
 # --- inside a node, the switch, the client ----------------------------------------------------------------------------
 
@@ -154,7 +165,7 @@ probe_mark() { # probe_mark NAME: what follows counts for this segment
 	wait_for 5 eval "[ \"\$(grep -c '^mark' '$LAB_DIR/$PROBE.out')\" -gt $before ]"
 }
 probe_since_mark() { awk '/^mark/ {out = ""; next} {out = out $0 "\n"} END {printf "%s", out}' "$LAB_DIR/$PROBE.out"; }
-probe_saw() { probe_since_mark | grep -q "^$1"; } # probe_saw PATTERN: a line since the last mark, e.g. 'change .* p1-2$'
+probe_saw() { probe_since_mark | find_line "^$1"; } # probe_saw PATTERN: a line since the last mark, e.g. 'change .* p1-2$'
 probe_worst() { # the longest gap since the last mark that has ended, whole ms
 	probe_since_mark | awk '/^gap/ && $4 > worst {worst = $4} END {printf "%d\n", worst}'
 }
@@ -397,7 +408,7 @@ lab_probe_accel() { # kvm when it boots the guest in time, else tcg; asked once 
 		rm -f "$LAB_BUILD"/lab/accel.*
 		if [ -w /dev/kvm ] && timeout -k 1 5 qemu-system-x86_64 -accel kvm -m 128 -display none -nodefaults \
 			-serial stdio -kernel "$LAB_BUILD/lab/guest/vmlinuz" -initrd "$LAB_BUILD/lab/guest/initrd.gz" \
-			-append 'console=ttyS0 quiet vmpair.probe' 2> /dev/null < /dev/null | grep -q vmpair-guest-boots; then
+			-append 'console=ttyS0 quiet vmpair.probe' 2> /dev/null < /dev/null | find_line vmpair-guest-boots; then
 			echo kvm > "$cache"
 		else
 			echo tcg > "$cache"
@@ -487,7 +498,7 @@ quorate() { # quorate NODE
 	[[ $out =~ Quorate:\ +Yes ]]
 }
 sees_node() { # sees_node NODE OTHER: Pacemaker on NODE has OTHER online
-	on "$1" crm_mon -1 --output-as=xml | grep -q "<node name=\"$2\".* online=\"true\""
+	on "$1" crm_mon -1 --output-as=xml | find_line "<node name=\"$2\".* online=\"true\""
 }
 lab_dc() { # lab_dc NODE: name of the DC as NODE sees it
 	on "$1" crmadmin -q -D 2>&1 | awk '/Designated/ {print $NF} !/ / {print}' | tail -n 1
@@ -552,7 +563,7 @@ lab_leftovers() { # prints what a lab left behind; nothing when it left nothing
 	local pid
 	ls -d /run/netns/vl"$LAB_ID"-* "$LAB_DIR" 2> /dev/null
 	for pid in /proc/[0-9]*; do
-		if tr '\0' ' ' < "$pid/mountinfo" 2> /dev/null | grep -q "$LAB_DIR" &&
+		if tr '\0' ' ' < "$pid/mountinfo" 2> /dev/null | find_line "$LAB_DIR" &&
 			! lab_gone "${pid#/proc/}"; then
 			echo "process ${pid#/proc/}: $(tr '\0' ' ' < "$pid/cmdline" 2> /dev/null)"
 		fi

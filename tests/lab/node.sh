@@ -120,7 +120,7 @@ signal() {
 
 stop() { # politely; waits for the end
 	local main
-	main=$(pids "$1" | head -n 1) && [ -n "$main" ] || return 0
+	read -r main < <(pids "$1") || return 0
 	kill "$main"
 	if ! timeout "${2:-120}" tail -s 0.05 --pid="$main" -f /dev/null; then
 		echo "node.sh: $1 does not end" >&2

@@ -38,11 +38,11 @@ a_node() { # a node that is on and not cut off: where to ask (ASK overrides)
 	done
 	return 1
 }
-is_cut() { in_switch nft list set bridge lab cut | grep -q "\"$1c\""; }
+is_cut() { in_switch nft list set bridge lab cut | find_line "\"$1c\""; }
 pair_primary() { pair_status "$(a_node)" "$1" | jq -r '.holder // empty'; }
 pair_standby() { pair_status "$(a_node)" "$1" | jq -r '.sync // empty'; }
-pcmk_promoted() { # pcmk_promoted PAIR [NODE]: node where Pacemaker shows the pair Promoted
-	on "${2:-$(a_node)}" crm_mon -1 --output-as=xml 2> /dev/null | awk -v r="\"$1\"" '
+pcmk_promoted() { # pcmk_promoted PAIR [NODE]: node where Pacemaker shows the pair Promoted, nothing if there is none
+	{ on "${2:-$(a_node)}" crm_mon -1 --output-as=xml 2> /dev/null || true; } | awk -v r="\"$1\"" '
 		index($0, "<resource id=" r) && /role="(Promoted|Master)"/ {found = 1}
 		found && /<node name=/ {match($0, /name="[^"]*"/); print substr($0, RSTART + 6, RLENGTH - 7); found = 0}'
 }

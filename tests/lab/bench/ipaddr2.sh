@@ -14,7 +14,7 @@ on n1 pcs resource create ip ocf:heartbeat:IPaddr2 ip="$ip" cidr_netmask=24 nic=
 wait_for 30 probe_answers "$ip"
 holder() { rsc_node "$1" ip; }
 holder_is() { [ "$(holder "$1")" = "$2" ]; }                            # holder_is ASKED NODE
-has_address() { on_net "$1" ip -br addr show br-entry | grep -qF "$ip/"; }
+has_address() { on_net "$1" ip -br addr show br-entry | find_line -F "$ip/"; }
 
 if wanted monitor.ipaddr2; then
 	bench_monitor monitor.ipaddr2 "$(holder n1)" heartbeat/IPaddr2 OCF_RESOURCE_INSTANCE=ip OCF_RESKEY_ip="$ip" \

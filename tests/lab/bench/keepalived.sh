@@ -27,7 +27,7 @@ for n in n1 n2; do
 	daemon start "$n" svc
 	daemon start "$n" keepalived
 done
-has() { on_net "$1" ip -br addr show br-entry | grep -qF "$ip/"; }
+has() { on_net "$1" ip -br addr show br-entry | find_line -F "$ip/"; }
 only_n1() { has n1 && ! has n2; }
 wait_for 30 only_n1
 

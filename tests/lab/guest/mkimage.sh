@@ -18,7 +18,7 @@ tmp=$(mktemp -d "$out/.tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
 if [ ! -f "$out/vmlinuz" ] || [ ! -d "$out/modules" ]; then
-	kernel_package() { apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" {print $2; exit}'; }
+	kernel_package() { apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" && !n++ {print $2}'; }
 	package=$(kernel_package)
 	if [ -z "$package" ]; then
 		apt-get -qq update || true

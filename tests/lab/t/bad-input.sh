@@ -3,6 +3,7 @@
 # What people and strangers can hand in wrongly: configuration, keys, parameters of a pair, datagrams, control clients. Each is refused
 # with a sentence that says where and how to mend it, and none of it disturbs the pair that serves meanwhile.
 # vmpaird: yes
+# shellcheck disable=SC2016 # backquotes as the daemon prints them
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -90,7 +91,7 @@ assert agent stop
 log 'the same through Pacemaker: the reason is shown, deleting leaves nothing'
 on n1 pcs resource create t ocf:vmpair:pair pair=t domain=/etc/vmpair/p2.xml entry="$entry/24" entry_nic=br-entry \
 	promotable promoted-max=1 clone-max=2 > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
-wait_for 30 eval "on n1 crm_mon -1 --output-as=xml | grep -q 'is an entry address of pair p1'"
+wait_for 30 eval "on n1 crm_mon -1 --output-as=xml | find_line 'is an entry address of pair p1'"
 on n1 pcs resource delete t-clone > "$LAB_DIR/pcs.log" 2>&1 || on n1 pcs resource delete t > "$LAB_DIR/pcs.log" 2>&1 ||
 	fail "pcs: $(cat "$LAB_DIR/pcs.log")"
 unknown_t() {

@@ -19,7 +19,7 @@ assert_eq aes256 "$(on n1 corosync-cmapctl -g totem.crypto_cipher | awk '{print 
 log 'pcs and crm work without pcsd'
 
 assert on n2 pcs resource create dummy ocf:pacemaker:Dummy op monitor interval=10s
-wait_for 20 eval "on n3 crm_resource -q -W -r dummy | grep -q ."
+wait_for 20 eval "on n3 crm_resource -q -W -r dummy | find_line ."
 assert on n1 crm resource stop dummy
 assert on n1 pcs resource delete dummy
 
