@@ -53,7 +53,10 @@ for i in "${!events[@]}"; do
 	"event_$e" p1 "$e"
 	echo "$old_primary -> $new_primary, Pacemaker agreed after $agreed_ms ms"
 	[ "$e" != vm_kill ] || on "$new_primary" vmpair why p1 | tee "$LAB_DIR/why.txt"
-	[ "$e" != node_cut ] || heal "$old_primary"
+	if [ "$e" = node_cut ]; then
+		heal "$old_primary"
+		wait_for 120 lab_settled || fail 'the cluster did not settle after the node came back'
+	fi
 	wait_for 120 pair_whole p1 || fail "after $e the pair did not become whole"
 	probe_mark "after $e"
 	rows+=("$e $old_primary $new_primary $agreed_ms")

@@ -492,6 +492,9 @@ lab_healthy() { # a DC with quorum that sees every node online
 		/<node name=/ && /online="true"/ && /pending="false"/ {online++}
 		END {exit !(dc && online >= want)}'
 }
+lab_settled() { # every node is online and Pacemaker has nothing left to do (which takes a while after a node came back)
+	lab_healthy && on n1 timeout 60 crm_resource --wait --timeout 50s > /dev/null 2>&1
+}
 quorate() { # quorate NODE
 	local out
 	out=$(on "$1" corosync-quorumtool -s 2> /dev/null) || true

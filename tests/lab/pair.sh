@@ -107,7 +107,7 @@ event_vm_kill() {
 	on "$old_primary" kill -KILL "$pid"
 	event_agreed "$1" 20
 }
-event_node_cut() { # the node stays cut off; event_heal brings it back
+event_node_cut() { # the node stays cut off; heal brings it back
 	event_begin "$1" "$2"
 	cut_off "$old_primary"
 	event_agreed "$1" 30

@@ -40,6 +40,7 @@ again() { # again EVENT: once, and whole again after it
 		! wanted failover.pacemaker_agreed_node_cut || sample failover.pacemaker_agreed_node_cut ms "$agreed_ms"
 		! wanted failover.pacemaker_agreed_membership || sample failover.pacemaker_agreed_membership ms "$(since_membership)"
 		heal "$old_primary"
+		wait_for 120 lab_settled
 		;;
 	esac
 	probe_mark "whole again $i"
