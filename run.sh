@@ -13,13 +13,13 @@ PACKAGES=(
 	# build
 	gcc make autoconf automake libtool pkg-config xz-utils libc6-dev
 	libqb-dev libcorosync-common-dev libcpg-dev libcmap-dev libquorum-dev libvirt-dev libxml2-dev libmnl-dev
-	libnftnl-dev libnftables-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev
+	libnftnl-dev libnftables-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev libxml2-utils
 	# lab
 	corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents libvirt-daemon libvirt-daemon-driver-qemu
 	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping
 	busybox-static cpio curl jq procps util-linux
 )
-CHECK_PACKAGES=(clang libclang-rt-14-dev libxml2-utils shellcheck mandoc valgrind)
+CHECK_PACKAGES=(clang libclang-rt-14-dev shellcheck mandoc valgrind)
 GUARD=/usr/sbin/policy-rc.d
 GUARD_MARK='# made by vmpair run.sh: no service starts while it installs packages'
 
