@@ -76,16 +76,20 @@ static xmlNode *resolve(xmlNode *n)
 	return target ? target : n;
 }
 
-static long set_score(xmlNode *set)
+static long score(xmlNode *n)
 {
 	char text[32];
-	if (attr_is(set, "id", "cib-bootstrap-options"))
-		return LONG_MAX;	/* Pacemaker takes this one first, whatever its score */
-	if (!attr(set, "score", text, sizeof(text)))
+	if (!attr(n, "score", text, sizeof(text)))
 		return 0;
 	if (!strcasecmp(text, "INFINITY") || !strcasecmp(text, "+INFINITY"))
 		return 1000000;
 	return strcasecmp(text, "-INFINITY") ? strtol(text, NULL, 10) : -1000000;
+}
+
+static long set_score(xmlNode *set)
+{
+	/* Pacemaker takes this one first, whatever its score */
+	return attr_is(set, "id", "cib-bootstrap-options") ? LONG_MAX : score(set);
 }
 
 static bool has_rule(xmlNode *set)
@@ -139,7 +143,7 @@ static xmlNode *child(xmlNode *parent, const char *name)
 
 struct walk {
 	struct vmp_cib *cib;
-	xmlNode *resources, *rsc_defaults;
+	xmlNode *resources, *rsc_defaults, *constraints;
 	const char *node;
 	bool managed_default, node_maintenance;
 };
@@ -169,6 +173,23 @@ static void freeze(struct vmp_cib_pair *p, const char *what, const char *whose)
 		return;
 	p->frozen = true;
 	snprintf(p->frozen_reason, sizeof(p->frozen_reason), "%s of %.63s", what, whose);
+}
+
+/* Nodes that a location constraint forbids (ban, move, or as written by hand). Rules are passed over, as everywhere here. */
+static uint64_t banned_nodes(const struct walk *w, const struct vmp_cib_pair *p)
+{
+	uint64_t banned = 0;
+	for (xmlNode *n = w->constraints ? w->constraints->children : NULL; n; n = n->next) {
+		char role[32] = "Started";
+		if (!is(n, "rsc_location") || score(n) > -1000000 || !(attr_is(n, "rsc", p->rsc) || (p->clone[0] && attr_is(n, "rsc", p->clone))))
+			continue;
+		if (attr(n, "role", role, sizeof(role)) && strcasecmp(role, "Started"))
+			continue;	/* keeps only that role away */
+		for (unsigned i = 0; i < w->cib->n_nodes; i++)
+			if (attr_is(n, "node", w->cib->nodes[i].name))
+				banned |= 1ull << i;
+	}
+	return banned;
 }
 
 static void add_pair(const struct walk *w, const struct chain *c, xmlNode *primitive, xmlNode *clone)
@@ -208,6 +229,7 @@ static void add_pair(const struct walk *w, const struct chain *c, xmlNode *primi
 		freeze(&p, "maintenance-mode", "the cluster");
 	}
 	p.enabled = !(meta_get(w, c, "target-role", value, sizeof(value), owner) && !strcasecmp(value, "Stopped"));
+	p.banned = banned_nodes(w, &p);
 	cib->pairs[cib->n_pairs++] = p;
 }
 
@@ -295,13 +317,21 @@ int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib 
 	cib->maintenance_mode = option(crm_config, "maintenance-mode", false);
 
 	struct walk w = {
-		.cib = cib, .resources = child(conf, "resources"), .rsc_defaults = child(conf, "rsc_defaults"), .node = node,
+		.cib = cib, .resources = child(conf, "resources"), .rsc_defaults = child(conf, "rsc_defaults"),
+		.constraints = child(conf, "constraints"), .node = node,
 		.managed_default = option(crm_config, "is-managed-default", true),
 	};
 	for (xmlNode *n = nodes ? nodes->children : NULL; n; n = n->next) {
+		struct vmp_cib_node *known = &cib->nodes[cib->n_nodes];
 		char value[64];
-		if (is(n, "node") && attr_is(n, "uname", node) && nv_get(n, "instance_attributes", "maintenance", value, sizeof(value)))
+		if (!is(n, "node"))
+			continue;
+		if (attr_is(n, "uname", node) && nv_get(n, "instance_attributes", "maintenance", value, sizeof(value)))
 			w.node_maintenance = truth(value);
+		if (cib->n_nodes < VMP_CIB_MAX_NODES && attr(n, "uname", known->name, sizeof(known->name))) {
+			known->standby = nv_get(n, "instance_attributes", "standby", value, sizeof(value)) && truth(value);
+			cib->n_nodes++;
+		}
 	}
 	xmlNode *parents[MAX_DEPTH];
 	if (w.resources)

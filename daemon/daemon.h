@@ -83,7 +83,8 @@ struct vmp_member {
 	struct vmp_checker own, peer;
 	bool link_down;
 	uint8_t peer_node;   /* whose member `peer` checks */
-	char fail_reason[160];
+	char fail_reason[160]; /* why the VM ended or did not start; a failed start stays on record until the next one */
+	bool start_failed;
 	uint64_t failed_ns;
 	uint64_t started_ns;
 
@@ -147,6 +148,7 @@ struct vmp_daemon {
 	unsigned n_group;
 	uint32_t group[VMP_CLUSTER_MAX_NODES];
 	enum vmp_pcmk_state pcmk_state;
+	struct vmp_cib cib; /* newest seen */
 
 	/* core */
 	bool core_up;

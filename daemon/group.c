@@ -90,7 +90,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 m->told == VMP_TOLD_PROMOTED ? "Promoted" : m->told == VMP_TOLD_UNPROMOTED ? "Unpromoted" : "Stopped", "frozen",
 			 m->frozen, "frozen_reason", m->frozen_reason, "entries", entries, "score",
 			 m->score_known && m->score_set ? json_integer(m->score) : json_null(), "reason",
-			 m->phase == VMP_HOST_FAILED ? m->fail_reason : m->phase == VMP_HOST_RUNNING && !(have && v.ready) ?
+			 m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE ? m->fail_reason : m->phase == VMP_HOST_RUNNING && !(have && v.ready) ?
 									   (m->own.reason[0] ? m->own.reason : "not ready yet") : "");
 }
 

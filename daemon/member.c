@@ -585,6 +585,10 @@ static void reply_start(struct vmp_member *m, int ocf, const char *reason)
 		vmp_ctl_reply_ocf(m->d->ctl, token, ocf, reason);
 }
 
+/*
+ * ocf: what is wrong with this node only (template, bridge) is ERR_INSTALLED, which keeps the pair off this node. ERR_CONFIGURED would make
+ * Pacemaker stop the pair's healthy members on all nodes.
+ */
 static void start_failed(struct vmp_member *m, int ocf, const char *reason)
 {
 	snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", reason);
@@ -593,6 +597,7 @@ static void start_failed(struct vmp_member *m, int ocf, const char *reason)
 	if (m->phase == VMP_HOST_PREPARING || m->phase == VMP_HOST_STARTING)
 		m->phase = VMP_HOST_FAILED;
 	m->failed_ns = vmp_now_ns();
+	m->start_failed = true;
 	reply_start(m, ocf, reason);
 	vmp_group_publish_soon(m->d);
 }
@@ -642,7 +647,7 @@ static void make_port(struct vmp_member *m)
 	m->port_ready = false;
 	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));
 	if (r < 0)
-		start_failed(m, r == -EEXIST || r == -EINVAL ? VMP_OCF_ERR_CONFIGURED : VMP_OCF_ERR_GENERIC,
+		start_failed(m, r == -EEXIST || r == -EINVAL ? VMP_OCF_ERR_INSTALLED : VMP_OCF_ERR_GENERIC,
 			     reason[0] ? reason : strerror(-r));
 }
 
@@ -660,14 +665,14 @@ static void on_job_done(int fd, short revents, void *data)
 	if (!m || m->phase != VMP_HOST_PREPARING) {
 		vmp_domxml_free(j->dom);
 	} else if (j->rc < 0) {
-		start_failed(m, j->rc == -EINVAL ? VMP_OCF_ERR_CONFIGURED : VMP_OCF_ERR_INSTALLED, j->reason);
+		start_failed(m, VMP_OCF_ERR_INSTALLED, j->reason);
 	} else {
 		vmp_domxml_free(m->dom);
 		m->dom = j->dom;
 		if (digest_agrees(m, reason, sizeof(reason)))
 			make_port(m);
 		else
-			start_failed(m, VMP_OCF_ERR_CONFIGURED, reason);
+			start_failed(m, VMP_OCF_ERR_INSTALLED, reason);
 	}
 	free(j);
 }
@@ -741,6 +746,7 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 	m->start_token = token;
 	m->phase = VMP_HOST_PREPARING;
 	m->fail_reason[0] = '\0';
+	m->start_failed = false;
 	r = register_virt(m);
 	if (r == 0)
 		r = begin_job(m);
@@ -856,7 +862,8 @@ static void stopped(struct vmp_member *m)
 	m->phase = VMP_HOST_IDLE;
 	m->told = VMP_TOLD_STOPPED;
 	m->told_changed_ns = 0;
-	m->fail_reason[0] = '\0';
+	if (!m->start_failed) /* Pacemaker stops what did not start: the reason is still wanted after that */
+		m->fail_reason[0] = '\0';
 	vmp_gate_port_del(m->d->gate, m->id);
 	vmp_virt_pair_del(m->d->virt, m->id);
 	if (m->d->pcmk && m->rsc[0])
@@ -1094,6 +1101,7 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 
 void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 {
+	d->cib = *cib;
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];
 		const struct vmp_cib_pair *p = NULL;

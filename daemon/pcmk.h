@@ -21,6 +21,7 @@
 #include "internal/loopops.h"
 
 #define VMP_PCMK_MAX_PAIRS	64
+#define VMP_CIB_MAX_NODES	64	/* width of vmp_cib_pair.banned */
 #define VMP_PCMK_MAX_NODES	8	/* values waiting per pair */
 
 enum vmp_pcmk_state { VMP_PCMK_UNKNOWN, VMP_PCMK_UP, VMP_PCMK_ABSENT };
@@ -35,12 +36,20 @@ struct vmp_cib_pair {
 	bool enabled;			/* target-role is not Stopped */
 	bool frozen;			/* !managed or maintenance: the fast path does nothing by itself */
 	char frozen_reason[96];
+	uint64_t banned;		/* bit per index of nodes: a location constraint keeps the pair off that node */
+};
+
+struct vmp_cib_node {
+	char name[64];
+	bool standby;
 };
 
 struct vmp_cib {
 	uint64_t admin_epoch, epoch, num_updates;
 	bool stonith_enabled;
 	bool maintenance_mode;		/* whole cluster */
+	unsigned n_nodes;
+	struct vmp_cib_node nodes[VMP_CIB_MAX_NODES];
 	unsigned n_pairs;
 	struct vmp_cib_pair pairs[VMP_PCMK_MAX_PAIRS];
 	unsigned n_skipped;		/* pairs beyond the limit, or without a usable name */

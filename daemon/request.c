@@ -291,6 +291,48 @@ static json_t *pair_names(struct vmp_daemon *d, const char *only)
 	return names;
 }
 
+/* Why a node has no member of this pair, as far as is known here. */
+static const char *why_none(struct vmp_daemon *d, unsigned node, const char *node_name, const char *pair, char *buf, size_t size)
+{
+	const json_t *p = vmp_group_pair(d, node, pair);
+	const char *reason = p ? get_text(p, "reason") : "";
+	unsigned at = 0;
+
+	while (at < d->cib.n_nodes && strcmp(d->cib.nodes[at].name, node_name))
+		at++;
+	if (!vmp_group_has(d, node))
+		return "not there";
+	if (at < d->cib.n_nodes && d->cib.nodes[at].standby)
+		return "in standby";
+	for (unsigned i = 0; i < d->cib.n_pairs; i++)
+		if (!strcmp(d->cib.pairs[i].pair, pair)) {
+			if (!d->cib.pairs[i].enabled)
+				return "disabled";
+			if (at < d->cib.n_nodes && d->cib.pairs[i].banned & 1ull << at)
+				return "banned";
+		}
+	if (!*reason)
+		return "not started by Pacemaker";
+	snprintf(buf, size, "start failed: %s", reason);
+	return buf;
+}
+
+static json_t *no_second_member(struct vmp_daemon *d, const char *pair)
+{
+	char text[1024] = "", buf[200];
+	size_t len = 0;
+
+	for (unsigned i = 0; i < d->n_nodes && len < sizeof(text); i++) {
+		const json_t *p = vmp_group_pair(d, d->nodes[i].id, pair);
+
+		if (vmp_group_has(d, d->nodes[i].id) && p && strcmp(get_text(p, "role"), "stopped"))
+			continue;
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s %s", len ? "; " : "", d->nodes[i].name,
+					why_none(d, d->nodes[i].id, d->nodes[i].name, pair, buf, sizeof(buf)));
+	}
+	return json_sprintf("no second member: %s", text);
+}
+
 static json_t *pair_status(struct vmp_daemon *d, const char *name)
 {
 	struct vmp_member *m = vmp_member_by_name(d, name);
@@ -298,7 +340,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 	struct vmp_pair_view v = { 0 };
 	bool have = d->core_up && vmp_core_pair_view(&d->core, id, now, &v) == 0;
 	json_t *members = json_array(), *problems = json_array(), *entries = NULL;
-	unsigned n_members = 0, capacity = 0, primary = 0;
+	unsigned n_members = 0, primary = 0;
 	const char *rsc = "", *mode = "none", *frozen_reason = "";
 	json_t *lease = json_null();
 	bool frozen = false, entry_open = false;
@@ -310,8 +352,6 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 		const json_t *p = vmp_group_pair(d, node, name);
 		const char *role = p ? get_text(p, "role") : "";
 
-		if (vmp_group_has(d, node))
-			capacity++;
 		if (!p || !strcmp(role, "stopped"))
 			continue;
 		if (!vmp_group_has(d, node))
@@ -348,10 +388,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 		json_array_append_new(problems, json_sprintf("no primary%s%s", have && v.blocked ? ": " : "",
 							     have && v.blocked ? vmp_reason_text(v.blocked) : ""));
 	if (n_members < 2)
-		json_array_append_new(problems, json_sprintf(capacity < 2 ? "no second member: only %u node of the cluster is there" :
-									    "no second member: Pacemaker has started none on the %u "
-									    "nodes that are there",
-							     capacity));
+		json_array_append_new(problems, no_second_member(d, name));
 	if (frozen)
 		json_array_append_new(problems, json_sprintf("fast failover is frozen: %s", frozen_reason));
 	if (m && m->link_down)
