@@ -471,7 +471,8 @@ static void cib_start(struct vmp_pcmk *p)
 static bool cib_same(const struct vmp_cib *a, const struct vmp_cib *b)
 {
 	return a->stonith_enabled == b->stonith_enabled && a->maintenance_mode == b->maintenance_mode && a->n_pairs == b->n_pairs &&
-	       a->n_skipped == b->n_skipped && !memcmp(a->pairs, b->pairs, a->n_pairs * sizeof(a->pairs[0]));
+	       a->n_skipped == b->n_skipped && !memcmp(a->pairs, b->pairs, a->n_pairs * sizeof(a->pairs[0])) &&
+	       a->n_nodes == b->n_nodes && !memcmp(a->nodes, b->nodes, a->n_nodes * sizeof(a->nodes[0]));
 }
 
 static void cib_finished(struct vmp_pcmk *p, const struct job *j)

@@ -32,6 +32,7 @@ EXTRA_DIST += \
 	%D%/t/cib-examples.sh \
 	%D%/t/lab.sh \
 	%D%/t/live.sh \
+	%D%/t/members.sh \
 	%D%/t/operate.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \

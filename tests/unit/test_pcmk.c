@@ -396,6 +396,22 @@ static void cib_frozen(void **state)
 	}
 }
 
+static void cib_places(void **state)
+{
+	(void)state;
+	struct vmp_cib c = parse(CIB_HEAD "<nodes><node id=\"1\" uname=\"n1\"><instance_attributes id=\"a\"><nvpair id=\"n\" name=\"standby\" "
+		"value=\"on\"/></instance_attributes></node><node id=\"2\" uname=\"n2\"/><node id=\"3\" uname=\"n3\"/></nodes><resources>"
+		"<clone id=\"c\">" PAIR("r", "web") "</clone></resources><constraints>"
+		"<rsc_location id=\"l1\" rsc=\"c\" node=\"n3\" score=\"-INFINITY\"/>"
+		"<rsc_location id=\"l2\" rsc=\"c\" node=\"n1\" score=\"-INFINITY\" role=\"Promoted\"/>"
+		"<rsc_location id=\"l3\" rsc=\"c\" node=\"n2\" score=\"-1\"/>"
+		"<rsc_location id=\"l4\" rsc=\"other\" node=\"n2\" score=\"-INFINITY\"/></constraints>" CIB_TAIL);
+	assert_int_equal(c.n_nodes, 3);
+	assert_true(c.nodes[0].standby && !c.nodes[1].standby && !c.nodes[2].standby);
+	assert_string_equal(c.nodes[2].name, "n3");
+	assert_int_equal(c.pairs[0].banned, 1 << 2);
+}
+
 static void cib_other_shapes(void **state)
 {
 	(void)state;
@@ -476,7 +492,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
 		cmocka_unit_test(cib_simple),
 		cmocka_unit_test(cib_frozen),
-		cmocka_unit_test(cib_other_shapes),
+		cmocka_unit_test(cib_places), cmocka_unit_test(cib_other_shapes),
 		cmocka_unit_test(cib_bad),
 		cmocka_unit_test_setup_teardown(cib_file_is_watched, setup, teardown),
 	};

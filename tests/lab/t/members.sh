@@ -49,7 +49,7 @@ step 'a member that cannot start'
 on n3 cp /etc/vmpair/p1.xml /etc/vmpair/p1.xml.good
 on n3 sh -c "sed -i 's|</domain>||' /etc/vmpair/p1.xml"
 assert on n1 pcs node standby n1
-wait_for 60 status_says n2 p1 'n3: .*/etc/vmpair/p1.xml'
+wait_for 60 status_says n2 p1 'no second member: n1 in standby; n3 start failed: /etc/vmpair/p1.xml:'
 same_primary_vm p1 n2 "$stays"
 gap p1 "$PLANNED_MS"
 whole p2
