@@ -331,6 +331,13 @@ static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_v
 		return false;
 	if (v->reg.state.epoch == 0)
 		return true;
+	if (v->reg.state.cold && v->reg.state.holder != m->d->node) {
+		/* X5: the last holder's node begins; another one only when that node has no member */
+		const json_t *p = vmp_group_pair(m->d, v->reg.state.holder, m->name);
+
+		return m->params.cold_start_auto && vmp_group_has(m->d, v->reg.state.holder) &&
+		       !(p && json_is_true(json_object_get(p, "running")));
+	}
 	if (v->reg.state.sync_node == m->d->node && v->reg.state.sync_member == m->member)
 		return true;
 	if (v->reg.state.holder == m->d->node && v->reg.state.holder_member == m->member)

@@ -191,6 +191,7 @@ static void rate_change(struct sim_node *x)
 	x->rate = chance(5000) ? 1000000 : chance(3333) ? 900000 : chance(5000) ? 1100000 : 900000 + (int64_t)rnd_to(200001);
 }
 
+__attribute__((format(printf, 1, 2)))
 static void say(const char *fmt, ...)
 {
 	va_list ap;
