@@ -545,6 +545,13 @@ static void on_message(void *ctx, uint8_t from, uint64_t now_ns, const struct vm
 	struct vmp_event ev = { .type = VMP_EV_MSG, .node = from, .msg = *msg };
 
 	(void)now_ns;
+	/*
+	 * A node that corosync does not count is no place for a standby yet, however well its VM answers: Pacemaker cannot promote
+	 * it and is about to start another member. Safety does not depend on it.
+	 */
+	if (msg->type == VMP_MSG_MEMBERS && d->corosync_up && !vmp_group_has(d, from))
+		for (unsigned i = 0; i < ev.msg.u.members.n && i < VMP_MAX_PAIRS; i++)
+			ev.msg.u.members.member[i].flags &= (uint8_t)~VMP_MEMBER_READY;
 	vmp_exec_feed(d, &ev);
 }
 

@@ -352,7 +352,8 @@ bool vmp_member_flip_pending(struct vmp_member *m)
 
 	if (!m->handed_ns)
 		return false;
-	if (vmp_now_ns() - m->handed_ns < FLIP_WAIT_MS * ms_ns && vmp_member_view(m, &v) && v.role == VMP_ROLE_NONE) {
+	if (vmp_now_ns() - m->handed_ns < FLIP_WAIT_MS * ms_ns && vmp_member_view(m, &v) &&
+	    (v.role == VMP_ROLE_NONE || v.role == VMP_ROLE_CLOSING)) {
 		if (v.primary == m->d->node || !v.primary)
 			return true; /* released a moment ago: the successor is about to write its state */
 		p = vmp_group_has(m->d, v.primary) ? vmp_group_pair(m->d, v.primary, m->name) : NULL;

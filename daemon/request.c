@@ -145,6 +145,9 @@ static void do_promote(struct vmp_daemon *d, uint64_t token, const char *pair, j
 		ocf(d, token, VMP_OCF_OK, "");
 		return;
 	}
+	/* Pacemaker wants it here while another node serves: have that one hand over, rather than wait for a lease that does not end. */
+	if (vmp_member_view(m, &v) && v.primary && v.primary != d->node && v.sync_node == d->node && vmp_group_has(d, v.primary))
+		vmp_group_forward(d, 0, "switchover", m->name);
 	ev.pair = m->id;
 	ev.deadline_ns = now + (timeout_ms ? timeout_ms * 8 / 10 : 20000) * ms_ns;
 	vmp_exec_op(d, VMP_OP_PROMOTE, token, &ev);

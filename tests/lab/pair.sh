@@ -46,15 +46,21 @@ pcmk_promoted() { # pcmk_promoted PAIR [NODE]: node where Pacemaker shows the pa
 		index($0, "<resource id=" r) && /role="(Promoted|Master)"/ {found = 1}
 		found && /<node name=/ {match($0, /name="[^"]*"/); print substr($0, RSTART + 6, RLENGTH - 7); found = 0}'
 }
+pcmk_unpromoted() { # pcmk_unpromoted PAIR [NODE]: nodes where Pacemaker shows it Unpromoted
+	on "${2:-$(a_node)}" crm_mon -1 --output-as=xml 2> /dev/null | awk -v r="\"$1\"" '
+		/<resource / {found = index($0, "<resource id=" r) && /role="(Unpromoted|Slave)"/}
+		found && /<node name=/ {match($0, /name="[^"]*"/); print substr($0, RSTART + 6, RLENGTH - 7); found = 0}'
+}
 pair_whole() { # pair_whole PAIR: primary with an open entry, in-sync standby, both ready, and Pacemaker says the same
-	local s node promoted
+	local s node promoted unpromoted
 	node=$(a_node) || return 1
 	s=$(pair_status "$node" "$1")
 	[ -n "$s" ] || return 1
 	promoted=$(pcmk_promoted "$1" "$node")
-	jq -e --arg p "$promoted" '.holder == $p and .sync != null and .sync != .holder and .entry_open and .mode == "sync"
+	unpromoted=$(pcmk_unpromoted "$1" "$node")
+	jq -e --arg p "$promoted" --arg u "$unpromoted" '.holder == $p and .sync == $u and .sync != null and .sync != .holder and .entry_open and .mode == "sync"
 		and ([.members[] | select(.running and .ready)] | length) == 2' <<< "$s" > /dev/null || {
-		echo "Pacemaker says: $promoted; vmpair says: $s"
+		echo "Pacemaker says: $promoted and $unpromoted; vmpair says: $s"
 		return 1
 	}
 }
