@@ -90,7 +90,7 @@ struct vmp_member {
 
 	uint64_t start_token, stop_token; /* requests waiting; 0 = none */
 	json_t *monitor;                  /* a monitor whose answer waits for the flip (vmp_member_flip_pending) */
-	uint64_t monitor_token;
+	uint64_t monitor_token, monitor_ns;
 	uint64_t handed_ns;               /* since when another node is primary instead of this one; 0 = Pacemaker knows */
 	bool stop_handed;                 /* the demote before the stop is done */
 

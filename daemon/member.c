@@ -25,6 +25,7 @@ enum {
 	CHECK_SLOW_MS = 1000,
 	START_TIMEOUT_MS = 60000,
 	FLIP_WAIT_MS = 5000,
+	MONITOR_WAIT_MS = 700,
 };
 
 /* --- lookup ---------------------------------------------------------------------------------------------------------- */
@@ -1163,7 +1164,15 @@ void vmp_member_slow(struct vmp_daemon *d)
 		track_told(m);
 		update_score(m);
 		watch_peer(m);
-		if (m->monitor_token && !vmp_member_flip_pending(m)) {
+		if (m->monitor_token && vmp_member_flip_pending(m)) {
+			/* A transition that was aborted meanwhile waits for this very answer; the next monitor tells the truth. */
+			if (vmp_now_ns() - m->monitor_ns > MONITOR_WAIT_MS * ms_ns) {
+				vmp_ctl_reply_ocf(d->ctl, m->monitor_token, VMP_OCF_OK, "");
+				m->monitor_token = 0;
+				json_decref(m->monitor);
+				m->monitor = NULL;
+			}
+		} else if (m->monitor_token) {
 			json_t *msg = m->monitor;
 			uint64_t token = m->monitor_token;
 

@@ -122,6 +122,7 @@ static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, j
 		   !m->monitor_token && vmp_member_flip_pending(m)) {
 		m->monitor = json_incref(msg); /* its 7 is told when the new primary has been promoted */
 		m->monitor_token = token;
+		m->monitor_ns = vmp_now_ns();
 	} else {
 		vmp_request_monitor(d, token, m, msg);
 	}
