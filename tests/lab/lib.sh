@@ -6,6 +6,7 @@
 #   LAB_ID      tells labs on one machine apart; default follows from the checkout
 #   LAB_NODES   number of nodes (3), named n1, n2, ...
 #   LAB_BUILD   configured build directory: lab tools, programs under test, cached guest
+#   LAB_LEASE_MS lease_ms of all nodes (150, which demo and bench use)
 #   LAB_VMPAIRD yes|no: start vmpaird between libvirtd and pacemaker (default: when it was built)
 #
 # Namespaces: vl$LAB_ID-sw (the switches), vl$LAB_ID-cl (the client), vl$LAB_ID-n1 ... Planes, each a switch of its own:
@@ -325,7 +326,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 	EOF
 
-	printf 'hb_ms = 20\nlease_ms = 150\nbinding_log = yes\nlog_level = info\n' > "$d/etc/vmpair/vmpaird.conf"
+	printf 'hb_ms = 20\nlease_ms = %d\nbinding_log = yes\nlog_level = info\n' "${LAB_LEASE_MS:-150}" > "$d/etc/vmpair/vmpaird.conf"
 	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
 	for i in 0 1; do
 		lab_domain_xml "p$((i + 1))" "${LAB_ENTRY_MAC[i]}" > "$d/etc/vmpair/p$((i + 1)).xml"

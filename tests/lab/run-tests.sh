@@ -13,6 +13,9 @@ head_value() { sed -n "s/^# $2: *//p" "$1" | head -n 1; }
 down() { # errors of the teardown are findings, not reasons to stop
 	lab_down > "$logs/down.log" 2>&1
 }
+# Tests are about what happens, not how fast: a longer lease rides out the pauses of a machine that does other things as well.
+export LAB_LEASE_MS=${LAB_LEASE_MS:-500}
+
 child=
 trap '[ -z "$child" ] || kill "$child" 2> /dev/null; lab_down > /dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
