@@ -30,6 +30,7 @@ EXTRA_DIST += \
 	%D%/run-tests.sh \
 	%D%/t/bad-input.sh \
 	%D%/t/cib-examples.sh \
+	%D%/t/daemons.sh \
 	%D%/t/gate-faults.sh \
 	%D%/t/lab.sh \
 	%D%/t/live.sh \

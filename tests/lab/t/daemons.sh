@@ -1,0 +1,131 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What vmpaird lives with: libvirtd, corosync and Pacemaker away, frozen or restarted, and a guest that reboots itself. Two pairs over the
+# same nodes; nothing of this is by itself a reason for a failover, and every failover that has one happens all the same.
+# vmpaird: yes
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../pair.sh
+. "$LAB_SRC/pair.sh"
+lab_load
+
+entry=${LAB_ENTRY[0]}
+pair_create 1
+pair_create 2 n2
+roles() {
+	holder=$(pair_primary p1)
+	standby=$(pair_standby p1)
+	epoch=$(pair_epoch p1)
+}
+whole() { # whole PAIR [SECONDS]
+	wait_for "${2:-90}" pair_whole "$1" || fail "$1 does not become whole"
+	roles
+}
+moved() { [ "$(ASK=$standby pair_primary p1)" = "$standby" ] && probe_answers "$entry" "p1-${standby#n}"; }
+has_vm() { on "$1" pgrep -f "guest=$2," > /dev/null; } # has_vm NODE PAIR: its process
+daemon_pid() { on "$1" cat /run/lab/vmpaird.pid; }
+
+whole p1
+whole p2
+probe_start "$entry"
+pids=()
+for n in $(lab_all); do pids+=("$(daemon_pid "$n")"); done
+
+log 'the guest of the primary reboots itself: not an exit'
+pid=$(vm_pid "$holder" p1)
+before=$(events_count "$holder" p1 rebooted)
+silent=$(events_count "$holder" p1 not-ready)
+on "$holder" virsh -q reset p1 > /dev/null
+wait_for 10 events_more "$holder" p1 rebooted "$before" || fail 'the reboot is not on record'
+wait_for 30 events_more "$holder" p1 not-ready "$silent"
+whole p1 120
+wait_for 20 probe_answers "$entry" p1-
+assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the VM after its reboot'
+assert_eq "$epoch" "$(pair_epoch p1)" 'epoch after a reboot of the guest'
+
+log 'libvirtd killed and started again on all nodes: status says so, no failover, no gap'
+probe_mark libvirtd
+for n in $(lab_all); do daemon kill "$n" libvirtd; done
+for n in $(lab_all); do wait_for 15 cluster_says "$n" libvirt down || fail "$n does not miss libvirtd"; done
+assert_eq "$epoch" "$(pair_epoch p1)" 'epoch without libvirtd'
+for n in $(lab_all); do daemon start "$n" libvirtd; done
+for n in $(lab_all); do wait_for 30 cluster_says "$n" libvirt up || fail "$n does not find libvirtd again"; done
+whole p1 20
+assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the VM'
+assert_eq "$epoch" "$(pair_epoch p1)" 'epoch after the restart of libvirtd'
+
+log 'libvirtd frozen: a stop ends by killing the process; the other pair fails over meanwhile as ever'
+probe_mark frozen
+busy=$holder # a node that has members of both: of two pairs on three nodes there is one
+if ! has_vm "$busy" p2; then
+	on "$holder" vmpair switchover p1 > /dev/null
+	whole p1
+	busy=$holder
+fi
+has_vm "$busy" p2 || fail 'no node has members of both pairs'
+before=$(events_count "$busy" p2 stopping)
+daemon freeze "$busy" libvirtd
+on "$standby" crm_resource --ban -r p2-clone -N "$busy" > "$LAB_DIR/ban.log" 2>&1 || fail "ban: $(cat "$LAB_DIR/ban.log")"
+wait_for 10 events_more "$busy" p2 stopping "$before" || fail 'no stop of p2'
+pid=$(vm_pid "$busy" p1)
+on "$busy" kill -KILL "$pid"
+(
+	ASK=$standby
+	wait_for 10 moved
+) || fail 'p1 waits for the libvirtd that hangs with p2'
+wait_for 30 not has_vm "$busy" p2 || fail 'the VM whose stop libvirtd never answers is still there'
+daemon thaw "$busy" libvirtd
+on "$standby" crm_resource --clear -r p2-clone -N "$busy" > /dev/null 2>&1
+whole p1
+whole p2
+
+log 'corosync killed on the node of the standby, then of the primary: the daemon goes on, the pair becomes whole again'
+for n in "$standby" "$holder"; do
+	ask=$(lab_all | grep -v "$n" | head -n 1)
+	daemon kill "$n" corosync
+	wait_for 15 cluster_says "$n" corosync down || fail "$n does not miss corosync"
+	wait_for 30 not sees_node "$ask" "$n"
+	daemon start "$n" corosync
+	wait_for 30 cluster_says "$n" corosync up || fail "$n does not find corosync again"
+	daemon start "$n" pacemaker # where it ended with corosync; newer ones wait for it
+	wait_for 60 lab_healthy
+	whole p1 120
+	whole p2 120
+done
+
+log 'Pacemaker killed on all nodes: the fast path alone; when it is back, both tell the same story'
+for n in $(lab_all); do daemon kill "$n" pacemaker; done
+probe_mark alone
+on "$holder" kill -KILL "$(vm_pid "$holder" p1)"
+(
+	ASK=$standby
+	wait_for 10 moved
+) || fail 'no failover without Pacemaker'
+wait_for 20 cluster_says "$standby" pacemaker absent || fail 'the new primary does not miss Pacemaker'
+for n in $(lab_all); do daemon start "$n" pacemaker; done
+wait_for 60 lab_healthy
+whole p1 120
+whole p2 120
+
+i=0
+for n in $(lab_all); do
+	assert_eq "${pids[i]}" "$(daemon_pid "$n")" "vmpaird on $n outlived all this: process"
+	assert daemon running "$n" vmpaird
+	i=$((i + 1))
+done
+
+log 'started before corosync: it waits, says so, and takes part when corosync comes'
+n=$standby
+daemon stop "$n" pacemaker
+daemon stop "$n" vmpaird
+daemon stop "$n" corosync
+daemon start "$n" vmpaird
+wait_for 15 cluster_says "$n" corosync down || fail 'no status from a daemon without corosync'
+daemon start "$n" corosync
+wait_for 30 cluster_says "$n" corosync up
+daemon start "$n" pacemaker
+wait_for 60 lab_healthy
+whole p1 120
+probe_stop
+assert_le "$(probe_value libvirtd 'max_gap_ms | floor')" 500 'gap while libvirtd restarts, in ms'
