@@ -2,9 +2,9 @@
 # The daemon is a library (tests and fuzzers link it); main.c only parses the command line and runs it.
 noinst_LTLIBRARIES += libvmpaird.la
 libvmpaird_la_CFLAGS = $(AM_CFLAGS) $(QB_CFLAGS) $(CPG_CFLAGS) $(CMAP_CFLAGS) $(QUORUM_CFLAGS) $(LIBVIRT_CFLAGS) \
-	$(XML_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(NFT_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS)
+	$(XML_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS) $(SYSTEMD_CFLAGS)
 libvmpaird_la_LIBADD = libvmpcore.la libvmpctl.la $(QB_LIBS) $(CPG_LIBS) $(CMAP_LIBS) $(QUORUM_LIBS) $(LIBVIRT_LIBS) \
-	$(XML_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(NFT_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS) -lpthread
+	$(XML_LIBS) $(MNL_LIBS) $(NFTNL_LIBS) $(GNUTLS_LIBS) $(JANSSON_LIBS) $(SYSTEMD_LIBS) -lpthread
 libvmpaird_la_SOURCES =
 
 # --- network: wire codec, datagram protection, keys, UDP ---
