@@ -131,4 +131,6 @@ event_pcs_move() {
 	on "$(a_node)" pcs resource move "$1-clone" "$to" --promoted > "$LAB_DIR/pcs.log" 2>&1 &
 	event_agreed "$1" 20
 	wait $! || fail "pcs move: $(cat "$LAB_DIR/pcs.log")"
+	# pcs takes seconds before it changes anything: count from Pacemaker's demote to its promote
+	agreed_ms=$(on "$new_primary" vmpair why --output=json "$1" | jq '[.events[] | select(.what == "agreed")][-1].t_ms | round')
 }
