@@ -132,5 +132,6 @@ event_pcs_move() {
 	event_agreed "$1" 20
 	wait $! || fail "pcs move: $(cat "$LAB_DIR/pcs.log")"
 	# pcs takes seconds before it changes anything: count from Pacemaker's demote to its promote
+	# shellcheck disable=SC2034 # for the caller
 	agreed_ms=$(on "$new_primary" vmpair why --output=json "$1" | jq '[.events[] | select(.what == "agreed")][-1].t_ms | round')
 }
