@@ -68,6 +68,7 @@ struct vmp_member {
 	char name[64];
 	char rsc[128];
 	json_t *params_json; /* as in the CIB */
+	json_t *state_json;  /* what vmp_group_pair() gave out last */
 	struct vmp_pair_params params;
 	struct vmp_internal_net internal; /* of the parameters */
 	struct vmp_probe_spec ready_spec;

@@ -159,8 +159,18 @@ const json_t *vmp_group_state(const struct vmp_daemon *d, unsigned node)
 
 const json_t *vmp_group_pair(const struct vmp_daemon *d, unsigned node, const char *pair)
 {
-	const json_t *s = vmp_group_state(d, node);
+	const json_t *s;
 
+	if (node == d->node) { /* only this pair: status asks pair by pair, and a node may have many */
+		struct vmp_member *m = vmp_member_by_name((struct vmp_daemon *)(uintptr_t)d, pair);
+
+		if (!m || !m->params_json)
+			return NULL;
+		json_decref(m->state_json);
+		m->state_json = vmp_group_own_pair(m);
+		return m->state_json;
+	}
+	s = vmp_group_state(d, node);
 	return s ? json_object_get(json_object_get(s, "pairs"), pair) : NULL;
 }
 

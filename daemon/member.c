@@ -83,6 +83,7 @@ void vmp_member_forget(struct vmp_member *m)
 	checker_stop(&m->peer);
 	json_decref(m->params_json);
 	json_decref(m->monitor);
+	json_decref(m->state_json);
 	vmp_domxml_free(m->dom);
 	memset(m, 0, sizeof(*m));
 }
