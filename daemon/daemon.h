@@ -209,6 +209,8 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
 void vmp_member_slow(struct vmp_daemon *d);
 bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);
 bool vmp_member_primary(const struct vmp_member *m);
+/* Ready, nobody holds the pair, and yet it may not be promoted: the members on record may have been ahead of it. */
+bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view *v);
 /*
  * The pair has just gone to another node and Pacemaker has not promoted that one yet. Until it has (5 s at most) nothing is told
  * that would make Pacemaker abort "demote old; promote new": a stop and start of the old member would come before the promote.

@@ -28,8 +28,20 @@ const char *vmp_node_name(const struct vmp_daemon *d, unsigned node)
 static const char *pair_name(struct vmp_daemon *d, uint64_t id)
 {
 	struct vmp_member *m = vmp_member_by_id(d, id);
+	const char *name;
+	json_t *p;
 
-	return m ? m->name : NULL;
+	if (m)
+		return m->name;
+	/* A voter also hears of pairs that other nodes have. */
+	for (unsigned i = 0; id && i < d->n_nodes; i++) {
+		if (d->nodes[i].id == d->node)
+			continue;
+		json_object_foreach(json_object_get(vmp_group_state(d, d->nodes[i].id), "pairs"), name, p)
+			if (vmp_pair_id(name) == id)
+				return name;
+	}
+	return NULL;
 }
 
 /* --- binding log ------------------------------------------------------------------------------------------------------ */

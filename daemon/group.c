@@ -66,6 +66,20 @@ static uint64_t get_number(const json_t *o, const char *key)
 }
 
 /* --- state ----------------------------------------------------------------------------------------------------------------- */
+/* What is wrong with the member, "" when nothing is. */
+static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_view *v)
+{
+	if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
+		return m->fail_reason;
+	if (m->phase != VMP_HOST_RUNNING)
+		return "";
+	if (!v || !v->ready)
+		return m->own.reason[0] ? m->own.reason : "not ready yet";
+	if (vmp_member_left_out(m, v))
+		return "not the member on record, and cold_start=manual: vmpair force-primary decides";
+	return "";
+}
+
 json_t *vmp_group_own_pair(const struct vmp_member *m)
 {
 	static const char *const phases[] = { "stopped", "starting", "starting", "standby", "failed", "stopping" };
@@ -90,8 +104,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 m->told == VMP_TOLD_PROMOTED ? "Promoted" : m->told == VMP_TOLD_UNPROMOTED ? "Unpromoted" : "Stopped", "frozen",
 			 m->frozen, "frozen_reason", m->frozen_reason, "entries", entries, "score",
 			 m->score_known && m->score_set ? json_integer(m->score) : json_null(), "reason",
-			 m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE ? m->fail_reason : m->phase == VMP_HOST_RUNNING && !(have && v.ready) ?
-									   (m->own.reason[0] ? m->own.reason : "not ready yet") : "");
+			 own_reason(m, have ? &v : NULL));
 }
 
 static json_t *own_state(struct vmp_daemon *d)

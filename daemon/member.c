@@ -366,6 +366,11 @@ bool vmp_member_flip_pending(struct vmp_member *m)
 	return false;
 }
 
+bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view *v)
+{
+	return v->ready && v->role == VMP_ROLE_NONE && v->guard_ns <= vmp_now_ns() && !standby_eligible(m, v);
+}
+
 static void update_score(struct vmp_member *m)
 {
 	struct vmp_pair_view v = { 0 };

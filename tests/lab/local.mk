@@ -36,6 +36,7 @@ EXTRA_DIST += \
 	%D%/t/live.sh \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \
+	%D%/t/reboots.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

@@ -68,9 +68,10 @@ setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
 
 # Process ids of a daemon, the main one first.
 pids() {
-	local main
+	local main state
 	read -r main 2> /dev/null < "/run/lab/$1.pid" || return 1
-	[ -d "/proc/$main" ] && [ "$(awk '{print $3}' "/proc/$main/stat")" != Z ] || return 1
+	state=$(awk '{print $3}' "/proc/$main/stat" 2> /dev/null) || true
+	[ -n "$state" ] && [ "$state" != Z ] || return 1 # it may end between two looks
 	echo "$main"
 	case "$1" in # pacemakerd is little without its children, keepalived too
 	pacemaker | keepalived) pgrep -P "$main" || true ;;

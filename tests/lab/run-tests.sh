@@ -3,6 +3,7 @@
 # run-tests.sh [--quick | TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
 #   # nodes: N        size of its lab (3)          # vmpaird: no    vmpaird is not started
 #   # timeout: S      the test may take (300)      # slow: yes      left out with --quick
+#   # lease_ms: N     of its nodes (500)
 # After each test no two entries may have been open at once, and nothing of the lab may be left.
 set -uo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -21,9 +22,11 @@ trap '[ -z "$child" ] || kill "$child" 2> /dev/null; lab_down > /dev/null 2>&1' 
 trap 'exit 130' INT TERM
 
 run_one() { # prints what went wrong; status of the test
-	local rc
+	local rc lease
 	export LAB_ID LAB_BUILD
 	LAB_NODES=$(head_value "$1" nodes) LAB_VMPAIRD=$(head_value "$1" vmpaird)
+	lease=$(head_value "$1" lease_ms)
+	local LAB_LEASE_MS=${lease:-$LAB_LEASE_MS}
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
 	if ! (set -e; lab_up) > "$logs/up.log" 2>&1; then

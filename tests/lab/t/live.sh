@@ -3,6 +3,7 @@
 # What changes under running VMs: holds, keys, parameters, the daemon itself; and the frozen fast path. Two crossed pairs, each with a client.
 # vmpaird: yes
 # timeout: 400
+# lease_ms: 1000
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -66,7 +67,7 @@ wait_for 60 node_back n1
 same_vms
 gap p1 "$LOST_MS"
 gap p2 "$PLANNED_MS"
-log "  epochs before $epochs, now $(epoch p1) $(epoch p2)"
+assert_eq "$epochs" "$(epoch p1) $(epoch p2)" "$step: epochs"
 
 step 'daemon killed and back after the lease: an ordinary failover'
 pair_at p1 n1
@@ -104,4 +105,20 @@ assert on n1 pcs resource manage p1
 wait_for 20 not status_says n1 p1 'fast failover is frozen'
 whole p1
 unnoticed
+
+step 'both members replaced under cold_start=manual: only the operator may go on'
+assert on n1 pcs resource update p1 cold_start=manual
+assert on n1 pcs resource disable p1-clone
+for n in $(lab_all); do wait_for 60 no_member p1 "$n"; done
+assert on n1 pcs resource enable p1-clone
+two_ready() { pair_status n3 p1 | jq -e '[.members[] | select(.running and .ready)] | length == 2' > /dev/null; }
+wait_for 90 two_ready
+node=$(pair_status n3 p1 | jq -r '.members[0].node')
+wait_for 10 status_says n3 p1 "$node: .*force-primary decides"
+assert during 2 not probe_answers "${LAB_ENTRY[0]}"
+assert on "$node" vmpair force-primary --yes p1
+whole p1
+assert_eq "$node" "$(pair_primary p1)" 'the forced primary'
+gap p1 180000
+gap p2 "$PLANNED_MS"
 pairs_end
