@@ -535,8 +535,10 @@ void vmp_exec_rearm(struct vmp_daemon *d)
 	if (d->core_up) {
 		at = vmp_core_deadline(&d->core);
 		if ((at != d->core_timer.at_ns || !d->core_timer.linked) && at != VMP_NEVER) {
+			uint64_t now = vmp_now_ns();
+
 			vmp_loop_timer(d->loop, &d->core_timer, at, on_core_timer, d);
-			d->core_due_ns = at;
+			d->core_due_ns = at > now ? at : now; /* a deadline that has passed already is no lateness of ours */
 		}
 		if (!d->complete_stored && vmp_core_run_complete(&d->core)) {
 			struct vmp_store_node node = { .inc = d->inc, .voter = d->voter.voter, .config_version = d->core.config.version,
