@@ -230,8 +230,10 @@ int vmp_group_new(struct vmp_daemon *d);
 void vmp_group_free(struct vmp_daemon *d);
 void vmp_group_cluster_event(struct vmp_daemon *d);
 void vmp_group_publish_soon(struct vmp_daemon *d);
-/* NULL, or the state a node published last (borrowed). */
+/* NULL, or the state a node published last; of this node, what it was when first asked for in this round of the loop. Borrowed:
+ * valid until the next message of that node, or the end of the round. */
 const json_t *vmp_group_state(const struct vmp_daemon *d, unsigned node);
+void vmp_group_own_stale(struct vmp_daemon *d); /* a round of the loop is over */
 const json_t *vmp_group_pair(const struct vmp_daemon *d, unsigned node, const char *pair);
 json_t *vmp_group_own_pair(const struct vmp_member *m);
 void vmp_group_why(struct vmp_daemon *d, uint64_t token, const char *pair);

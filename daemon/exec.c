@@ -408,6 +408,7 @@ static void core_is_broken(struct vmp_daemon *d, const struct vmp_event *ev)
 	for (unsigned i = 0; i < VMP_GATE_MAX_PORTS; i++)
 		if (d->members[i].used)
 			vmp_gate_close(d->gate, d->members[i].id, 0);
+	d->core_up = false; /* nothing more goes into it, or comes out */
 	vmp_loop_stop(d->loop);
 }
 
@@ -563,7 +564,7 @@ static void on_message(void *ctx, uint8_t from, uint64_t now_ns, const struct vm
 	 * A node that corosync does not count is no place for a standby yet, however well its VM answers: Pacemaker cannot promote
 	 * it and is about to start another member. Safety does not depend on it.
 	 */
-	if (msg->type == VMP_MSG_MEMBERS && d->corosync_up && !vmp_group_has(d, from))
+	if (msg->type == VMP_MSG_MEMBERS && d->corosync_up && d->n_group && !vmp_group_has(d, from))
 		for (unsigned i = 0; i < ev.msg.u.members.n && i < VMP_MAX_PAIRS; i++)
 			ev.msg.u.members.member[i].flags &= (uint8_t)~VMP_MEMBER_READY;
 	vmp_exec_feed(d, &ev);

@@ -31,6 +31,7 @@ struct pending {
 	uint64_t id, token, deadline_ns;
 	char pair[64];
 	unsigned from;    /* P_SERVE: node that asked */
+	uint64_t served;  /* P_SERVE: the token under which it is done here */
 	json_t *events;   /* P_WHY */
 	uint64_t answered; /* bit per index of d->nodes */
 	unsigned key_id;
@@ -40,6 +41,7 @@ struct vmp_why_query {
 	struct pending p[N_PENDING];
 	uint64_t next_id;
 	struct vmp_timer timer;
+	json_t *own; /* state of this node, as of this round of the loop */
 };
 
 /* --- sending ------------------------------------------------------------------------------------------------------------- */
@@ -107,7 +109,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 own_reason(m, have ? &v : NULL));
 }
 
-static json_t *own_state(struct vmp_daemon *d)
+static json_t *own_state(const struct vmp_daemon *d)
 {
 	json_t *pairs = json_object();
 
@@ -157,17 +159,21 @@ bool vmp_group_has(const struct vmp_daemon *d, unsigned node)
 
 const json_t *vmp_group_state(const struct vmp_daemon *d, unsigned node)
 {
-	static json_t *own; /* built on demand: the own node must not wait for its message to come back */
-
-	if (node == d->node) {
-		json_decref(own);
-		own = own_state((struct vmp_daemon *)(uintptr_t)d);
-		return own;
+	if (node == d->node) { /* built on demand: the own node must not wait for its message to come back */
+		if (!d->why->own)
+			d->why->own = own_state(d);
+		return d->why->own;
 	}
 	for (unsigned i = 0; i < VMP_CLUSTER_MAX_NODES; i++)
 		if (d->remotes[i].node == node)
 			return d->remotes[i].state;
 	return NULL;
+}
+
+void vmp_group_own_stale(struct vmp_daemon *d)
+{
+	json_decref(d->why->own);
+	d->why->own = NULL;
 }
 
 const json_t *vmp_group_pair(const struct vmp_daemon *d, unsigned node, const char *pair)
@@ -264,6 +270,7 @@ static void why_done(struct vmp_daemon *d, struct pending *p)
 		vmp_ctl_reply(d->ctl, p->token, VMP_CTL_NOT_FOUND, "no change of primary of this pair is on record", NULL);
 	}
 	json_decref(p->events);
+	p->events = NULL;
 	p->kind = P_FREE;
 }
 
@@ -353,18 +360,18 @@ void vmp_group_answer(struct vmp_daemon *d, uint64_t token, int rc, const char *
 		vmp_ctl_reply(d->ctl, token, rc, reason, extra);
 		return;
 	}
-	p = &d->why->p[token & 0xff];
-	if (p->kind == P_SERVE)
+	p = &d->why->p[token % N_PENDING];
+	if (p->kind == P_SERVE && p->served == token) { /* else its time was over, and the place may be somebody else's */
 		send_json(d, json_pack("{s:s s:I s:i s:i s:s s:O*}", "t", "rep", "id", (json_int_t)p->id, "to", (int)p->from, "rc", rc,
 				       "reason", reason, "extra", extra));
+		p->kind = P_FREE;
+	}
 	json_decref(extra);
-	p->kind = P_FREE;
 }
 
 static void serve(struct vmp_daemon *d, unsigned from, const json_t *o)
 {
 	struct pending *p;
-	uint64_t token;
 
 	if (get_number(o, "to") != d->node || strcmp(get_text(o, "cmd"), "switchover") != 0)
 		return;
@@ -373,8 +380,8 @@ static void serve(struct vmp_daemon *d, unsigned from, const json_t *o)
 		return;
 	p->from = from;
 	p->id = get_number(o, "id");
-	token = remote_token | (uint64_t)(p - d->why->p);
-	vmp_request_switchover(d, token, get_text(o, "pair"));
+	p->served = remote_token | d->why->next_id * N_PENDING | (uint64_t)(p - d->why->p);
+	vmp_request_switchover(d, p->served, get_text(o, "pair"));
 }
 
 /* --- keys ----------------------------------------------------------------------------------------------------------------------------- */
@@ -484,6 +491,8 @@ static void key_step_done(struct vmp_daemon *d, struct pending *p)
 {
 	json_t *missing = missing_nodes(d, p);
 
+	if (p->kind == P_KEY_USE && json_array_size(missing) == 0 && d->keys.key[d->keys.send].id != p->key_id)
+		json_array_append_new(missing, json_string(d->node_name)); /* its own key file could not be written */
 	if (!all_answered(d, p) || json_array_size(missing)) {
 		char reason[200];
 
@@ -518,7 +527,7 @@ void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token)
 	gnutls_aead_cipher_hd_t h;
 	size_t len = sizeof(sealed);
 	uint16_t id = 0, under;
-	int r, at;
+	int r, at, at_under;
 
 	if (!d->corosync_up) {
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "corosync is down: the other nodes cannot be told", NULL);
@@ -530,8 +539,11 @@ void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token)
 	if (r == 0)
 		r = reload_keys(d);
 	at = r == 0 ? vmp_keys_find(&d->keys, id) : r;
-	p = at >= 0 ? pending_new(d, P_KEY_ADD, token, KEY_WAIT_MS) : NULL;
-	if (at < 0 || !p || key_aead(&d->keys.key[vmp_keys_find(&d->keys, under)], &h) < 0) {
+	at_under = vmp_keys_find(&d->keys, under); /* the file may have been edited: all of it was read again */
+	p = at >= 0 && at_under >= 0 ? pending_new(d, P_KEY_ADD, token, KEY_WAIT_MS) : NULL;
+	if (!p || key_aead(&d->keys.key[at_under], &h) < 0) {
+		if (p)
+			p->kind = P_FREE;
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED,
 			      at == -ENOSPC ? "four keys are valid already: drop an old one first (vmpair key drop)" :
 			      diag.len	    ? diag.text :
@@ -562,8 +574,13 @@ static void on_group_message(struct vmp_daemon *d, unsigned from, const char *te
 	if (!strcmp(t, "state") && from != d->node) {
 		keep_state(d, from, o);
 	} else if (!strcmp(t, "why?") && from != d->node) {
-		rep = vmp_journal_list(d->journal, get_text(o, "pair"), WHY_EVENTS);
-		send_json(d, json_pack("{s:s s:O s:o}", "t", "why!", "id", json_object_get(o, "id"), "events", rep));
+		/* the newest that fit into one group message */
+		for (unsigned n = WHY_EVENTS; n >= WHY_EVENTS / 8; n /= 2) {
+			rep = vmp_journal_list(d->journal, get_text(o, "pair"), n);
+			if (send_json(d, json_pack("{s:s s:I s:o}", "t", "why!", "id", (json_int_t)get_number(o, "id"), "events", rep)) !=
+			    -EMSGSIZE)
+				break;
+		}
 	} else if (!strcmp(t, "why!") && (p = pending_find(d, P_WHY, get_number(o, "id")))) {
 		int i = node_index(d, from);
 
@@ -603,8 +620,13 @@ static void take_nodelist(struct vmp_daemon *d, const struct vmp_cluster_event *
 		vmp_log(LOG_ERR, "corosync.conf: nodeid %u of this node is not within 1..255, which vmpaird needs", ev->own_id);
 		return;
 	}
-	d->n_nodes = ev->n_nodes;
-	memcpy(d->nodes, ev->nodes, sizeof(d->nodes));
+	d->n_nodes = 0;
+	for (unsigned i = 0; i < ev->n_nodes; i++)
+		if (ev->nodes[i].id >= 1 && ev->nodes[i].id <= 255)
+			d->nodes[d->n_nodes++] = ev->nodes[i];
+		else
+			vmp_log(LOG_ERR, "corosync.conf: nodeid %u of %s is not within 1..255, which vmpaird needs: the node is left out",
+				ev->nodes[i].id, ev->nodes[i].name);
 	if (d->node && d->node != ev->own_id) {
 		vmp_log(LOG_ERR, "corosync changed the id of this node from %u to %u: restart vmpaird", d->node, ev->own_id);
 		return;
@@ -670,6 +692,11 @@ void vmp_group_free(struct vmp_daemon *d)
 {
 	for (unsigned i = 0; d->remotes && i < VMP_CLUSTER_MAX_NODES; i++)
 		json_decref(d->remotes[i].state);
+	if (d->why) {
+		vmp_group_own_stale(d);
+		for (unsigned i = 0; i < N_PENDING; i++)
+			json_decref(d->why->p[i].events);
+	}
 	free(TAKE_PTR(d->remotes));
 	free(TAKE_PTR(d->why));
 }

@@ -374,7 +374,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 			frozen = true;
 			frozen_reason = get_text(p, "frozen_reason");
 		}
-		json_array_append_new(members, json_pack("{s:s s:i s:s s:O s:O s:O s:O s:O s:O s:s}", "node", d->nodes[i].name, "id",
+		json_array_append_new(members, json_pack("{s:s s:i s:s s:O? s:O? s:O? s:O? s:O? s:O? s:s}", "node", d->nodes[i].name, "id",
 							 (int)node, "role", role, "running", json_object_get(p, "running"), "ready",
 							 json_object_get(p, "ready"), "pid", json_object_get(p, "pid"), "internal",
 							 json_object_get(p, "internal"), "told", json_object_get(p, "told"), "score",
@@ -410,6 +410,8 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 	struct vmp_node_view nv = { 0 };
 	json_t *names, *pairs = json_array(), *problems = json_array(), *value;
 	const char *name;
+	uint64_t disk_age_ms = 0;
+	int disk;
 
 	if (d->core_up)
 		vmp_core_node_view(&d->core, vmp_now_ns(), &nv);
@@ -430,6 +432,10 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 		json_array_append_new(problems, json_string("this node's side of the cluster has no quorum"));
 	if (!d->libvirt_up)
 		json_array_append_new(problems, json_string("libvirtd does not answer; running VMs are watched by their processes"));
+	if (d->store && (disk = vmp_store_disk_status(d->store, &disk_age_ms)) < 0)
+		json_array_append_new(problems, json_sprintf("%s: %s; registers have not reached the disk for %llu ms, which a start "
+							     "of all nodes at once needs", d->conf.state_dir, strerror(-disk),
+							     (unsigned long long)disk_age_ms));
 	if (d->core_up && nv.abstaining)
 		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
 							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));

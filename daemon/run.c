@@ -53,6 +53,7 @@ static void on_slow(void *data)
 
 static void after_each(void *data)
 {
+	vmp_group_own_stale(data);
 	vmp_exec_rearm(data);
 }
 
