@@ -68,7 +68,6 @@ struct vmp_member {
 	char name[64];
 	char rsc[128];
 	json_t *params_json; /* as in the CIB */
-	json_t *state_json;  /* what vmp_group_pair() gave out last */
 	struct vmp_pair_params params;
 	struct vmp_internal_net internal; /* of the parameters */
 	struct vmp_probe_spec ready_spec;
@@ -94,6 +93,8 @@ struct vmp_member {
 	uint64_t monitor_token, monitor_ns;
 	uint64_t handed_ns;               /* since when another node is primary instead of this one; 0 = Pacemaker knows */
 	bool stop_handed;                 /* the demote before the stop is done */
+	bool stop_failed;                 /* STOPPING, but nothing is under way: the process would not go */
+	uint64_t job;                     /* the newest that prepares a start */
 
 	enum vmp_told told;
 	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
@@ -153,7 +154,7 @@ struct vmp_daemon {
 
 	/* core */
 	bool core_up;
-	uint64_t boot, inc, next_op;
+	uint64_t boot, inc, next_op, next_job;
 	struct vmp_store_voter voter;
 	struct vmp_core core;
 	struct vmp_out out;

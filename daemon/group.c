@@ -71,7 +71,7 @@ static uint64_t get_number(const json_t *o, const char *key)
 /* What is wrong with the member, "" when nothing is. */
 static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
-	if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
+	if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE || m->stop_failed)
 		return m->fail_reason;
 	if (m->phase != VMP_HOST_RUNNING)
 		return "";
@@ -88,9 +88,12 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	struct vmp_pair_view v = { 0 };
 	bool have = vmp_member_view(m, &v);
 	const char *role = phases[m->phase];
+	char reason[sizeof(m->fail_reason)];
 	json_t *entries = json_array();
 	char addr[VMP_ADDR_STRLEN], internal[VMP_ADDR_STRLEN] = "", digest[2 * VMP_DIGEST_LEN + 1] = "";
 
+	snprintf(reason, sizeof(reason), "%s", own_reason(m, have ? &v : NULL));
+	vmp_text_clean(reason);
 	if (m->phase == VMP_HOST_RUNNING && have && v.role == VMP_ROLE_HOLDING)
 		role = "primary";
 	for (unsigned i = 0; i < m->params.n_entry; i++)
@@ -106,7 +109,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 m->told == VMP_TOLD_PROMOTED ? "Promoted" : m->told == VMP_TOLD_UNPROMOTED ? "Unpromoted" : "Stopped", "frozen",
 			 m->frozen, "frozen_reason", m->frozen_reason, "entries", entries, "score",
 			 m->score_known && m->score_set ? json_integer(m->score) : json_null(), "reason",
-			 own_reason(m, have ? &v : NULL));
+			 reason);
 }
 
 static json_t *own_state(const struct vmp_daemon *d)
@@ -178,18 +181,8 @@ void vmp_group_own_stale(struct vmp_daemon *d)
 
 const json_t *vmp_group_pair(const struct vmp_daemon *d, unsigned node, const char *pair)
 {
-	const json_t *s;
+	const json_t *s = vmp_group_state(d, node);
 
-	if (node == d->node) { /* only this pair: status asks pair by pair, and a node may have many */
-		struct vmp_member *m = vmp_member_by_name((struct vmp_daemon *)(uintptr_t)d, pair);
-
-		if (!m || !m->params_json)
-			return NULL;
-		json_decref(m->state_json);
-		m->state_json = vmp_group_own_pair(m);
-		return m->state_json;
-	}
-	s = vmp_group_state(d, node);
 	return s ? json_object_get(json_object_get(s, "pairs"), pair) : NULL;
 }
 

@@ -29,12 +29,38 @@ struct vmp_journal {
 	void *data;
 };
 
+/* Bytes of a well-formed UTF-8 sequence, 0 if there is none. */
+static size_t utf8_len(const unsigned char *s)
+{
+	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) ||
+	    (s[0] == 0xf4 && s[1] >= 0x90))
+		return 0; /* overlong, surrogate, above U+10FFFF */
+	return n;
+}
+
+void vmp_text_clean(char *s)
+{
+	while (*s) {
+		size_t n = utf8_len((const unsigned char *)s);
+
+		if (n == 0)
+			*s = '?';
+		s += n ? n : 1;
+	}
+}
+
 static void copy(char *dst, size_t cap, const char *src)
 {
 	size_t n = strnlen(src, cap - 1);
 
 	memcpy(dst, src, n);
 	dst[n] = '\0';
+	vmp_text_clean(dst);
 }
 
 json_t *vmp_journal_event_json(const struct vmp_journal_event *ev)
@@ -157,11 +183,12 @@ static void append(struct vmp_journal *j, const struct vmp_journal_event *ev)
 
 		snprintf(from, sizeof(from), "%s/events.jsonl", j->dir);
 		snprintf(to, sizeof(to), "%s/events.jsonl.1", j->dir);
-		if (rename(from, to) == 0 && open_file(j) == 0 && dup3(j->fd, old, O_CLOEXEC) == old) {
+		if (rename(from, to) == 0 && open_file(j) == 0) {
 			/* the writer thread may still have lines queued for the old number: keep that number */
+			dup3(j->fd, old, O_CLOEXEC);
 			close(j->fd);
-			j->fd = old;
 		}
+		j->fd = old;
 		j->file_bytes = 0;
 	}
 }
@@ -180,6 +207,7 @@ void vmp_journal_add(struct vmp_journal *j, const char *pair, uint64_t epoch, co
 	va_start(ap, fmt);
 	vsnprintf(ev.text, sizeof(ev.text), fmt, ap);
 	va_end(ap);
+	vmp_text_clean(ev.text);
 	keep(j, &ev);
 	if (j->fd >= 0)
 		append(j, &ev);

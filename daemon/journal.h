@@ -45,4 +45,7 @@ json_t *vmp_journal_event_json(const struct vmp_journal_event *ev);
  */
 json_t *vmp_journal_why(const json_t *events, const char *pair);
 
+/* Replaces what is not UTF-8 (text of libvirt, or cut within a character) by '?', in place: JSON takes no such text. */
+void vmp_text_clean(char *s);
+
 #endif

@@ -153,7 +153,9 @@ void vmp_log_set_level(int max_level)
 
 void vmp_log_line_to(int fd, const char *text, size_t len)
 {
-	if (len > LINE_MAX_LEN)
+	bool cut = len > LINE_MAX_LEN;
+
+	if (cut)
 		len = LINE_MAX_LEN;
 	if (!lg.running) {
 		write_all(fd, text, len);
@@ -168,6 +170,8 @@ void vmp_log_line_to(int fd, const char *text, size_t len)
 		l->fd = fd;
 		l->len = (unsigned short)len;
 		memcpy(l->text, text, len);
+		if (cut) /* else the next line would be lost as well */
+			l->text[len - 1] = '\n';
 		lg.count++;
 		pthread_cond_signal(&lg.wake);
 	}

@@ -83,7 +83,6 @@ void vmp_member_forget(struct vmp_member *m)
 	checker_stop(&m->peer);
 	json_decref(m->params_json);
 	json_decref(m->monitor);
-	json_decref(m->state_json);
 	vmp_domxml_free(m->dom);
 	memset(m, 0, sizeof(*m));
 }
@@ -247,7 +246,9 @@ static void add_to_core(struct vmp_member *m)
 
 static bool ready_now(const struct vmp_member *m)
 {
-	return m->member && (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok);
+	/* Once it has handed over, a VM that is being shut down is nobody's standby. */
+	return m->member && !(m->phase == VMP_HOST_STOPPING && m->stop_handed) &&
+	       (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok);
 }
 
 /* Tell the core how the member is, when that changed. */
@@ -546,7 +547,7 @@ static void watch_peer(struct vmp_member *m)
 /* Reading and transforming the template may wait for a disk, so a thread of its own does it. */
 struct job {
 	struct vmp_daemon *d;
-	uint64_t pair;
+	uint64_t pair, serial;
 	char name[64], disk_dir[400];
 	struct vmp_slot slot;
 	struct vmp_pair_params params;
@@ -677,7 +678,7 @@ static void on_job_done(int fd, short revents, void *data)
 	vmp_loop_del_fd(d->loop, fd);
 	close(j->done_fd[0]);
 	close(j->done_fd[1]);
-	if (!m || m->phase != VMP_HOST_PREPARING) {
+	if (!m || m->phase != VMP_HOST_PREPARING || m->job != j->serial) { /* stopped, maybe started again, meanwhile */
 		vmp_domxml_free(j->dom);
 	} else if (j->rc < 0) {
 		start_failed(m, VMP_OCF_ERR_INSTALLED, j->reason);
@@ -704,6 +705,7 @@ static int begin_job(struct vmp_member *m)
 		return -ENOMEM;
 	j->d = m->d;
 	j->pair = m->id;
+	j->serial = m->job = ++m->d->next_job;
 	snprintf(j->name, sizeof(j->name), "%s", m->name);
 	snprintf(j->disk_dir, sizeof(j->disk_dir), "%s/disks/%s", m->d->conf.state_dir, m->name);
 	j->slot = m->slot;
@@ -769,6 +771,9 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 		start_failed(m, VMP_OCF_ERR_GENERIC, strerror(-r));
 		return;
 	}
+	/* A daemon that dies before libvirt has answered: its successor must know whose VM it is that then runs. */
+	m->told = VMP_TOLD_STOPPED;
+	write_facts(m);
 	vmp_journal_add(m->d->journal, m->name, 0, "starting", "VM of this node");
 	if (m->d->pcmk)
 		vmp_pcmk_rewrite(m->d->pcmk, m->name);
@@ -867,6 +872,7 @@ static void stopped(struct vmp_member *m)
 	uint64_t token = m->stop_token;
 
 	m->stop_token = 0;
+	m->stop_failed = false;
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
 	vmp_member_to_core(m);
@@ -889,6 +895,30 @@ static void stopped(struct vmp_member *m)
 	vmp_group_publish_soon(m->d);
 	if (token)
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+	if (m->monitor_token) {
+		vmp_ctl_reply_ocf(m->d->ctl, m->monitor_token, VMP_OCF_NOT_RUNNING, "");
+		m->monitor_token = 0;
+		json_decref(m->monitor);
+		m->monitor = NULL;
+	}
+}
+
+/*
+ * The process is there still: it stays STOPPING, so that no monitor calls it gone and no start comes in between, and the next stop tries
+ * again.
+ */
+static void stop_failed(struct vmp_member *m, const char *why)
+{
+	uint64_t token = m->stop_token;
+
+	m->stop_token = 0;
+	m->stop_failed = true;
+	snprintf(m->fail_reason, sizeof(m->fail_reason), "stop failed: %.140s", why);
+	vmp_log(LOG_ERR, "%s: %s", m->name, m->fail_reason);
+	vmp_journal_add(m->d->journal, m->name, 0, "stop-failed", "%s", why);
+	vmp_group_publish_soon(m->d);
+	if (token)
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_ERR_GENERIC, why);
 }
 
 void vmp_member_stop_now(struct vmp_member *m)
@@ -897,6 +927,8 @@ void vmp_member_stop_now(struct vmp_member *m)
 	int r;
 
 	m->stop_handed = true;
+	m->stop_failed = false;
+	vmp_member_to_core(m);
 	r = vmp_virt_stop(m->d->virt, m->id, &how, m->id);
 	if (r == -ENOENT) {
 		stopped(m);
@@ -906,6 +938,8 @@ void vmp_member_stop_now(struct vmp_member *m)
 		vmp_log(LOG_ERR, "%s: stop: %s; the VM's process is killed", m->name, strerror(-r));
 		if (vmp_virt_kill(m->d->virt, m->id) == -ESRCH)
 			stopped(m);
+		else
+			m->stop_failed = true; /* its end is told by EXITED; if not, the next stop tries again */
 	}
 }
 
@@ -922,10 +956,13 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token)
 	if (m->stop_token) /* Pacemaker gave up on the earlier one and asks again: answer the newer */
 		vmp_ctl_reply_ocf(m->d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, "superseded by another stop");
 	m->stop_token = token;
-	if (m->phase == VMP_HOST_STOPPING)
+	if (m->phase == VMP_HOST_STOPPING) {
+		if (m->stop_failed)
+			vmp_member_stop_now(m);
 		return;
+	}
 	m->phase = VMP_HOST_STOPPING;
-	m->stop_handed = false;
+	m->stop_handed = m->stop_failed = false;
 	vmp_journal_add(m->d->journal, m->name, 0, "stopping", "asked for by Pacemaker or an operator");
 	if (m->d->core_up && m->in_core && m->last_role != VMP_ROLE_NONE) {
 		vmp_exec_op(m->d, VMP_OP_STOP, 0, &ev); /* the VM ends when the entry is closed and handed over */
@@ -955,6 +992,8 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			}
 			continue;
 		}
+		if (ev.type == VMP_VIRT_REMOVED && ev.rc < 0 && ev.rc != -ENOENT)
+			vmp_log(LOG_WARNING, "disks of a deleted pair are left: %s", ev.reason[0] ? ev.reason : strerror(-ev.rc));
 		if (!m)
 			continue;
 		switch (ev.type) {
@@ -974,14 +1013,10 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 		case VMP_VIRT_STOPPED:
 			if (m->phase != VMP_HOST_STOPPING)
 				break;
-			if (ev.rc == 0) {
+			if (ev.rc == 0)
 				stopped(m);
-			} else if (m->stop_token) {
-				vmp_log(LOG_ERR, "%s: stop failed: %s", m->name, ev.reason);
-				vmp_ctl_reply_ocf(d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, ev.reason);
-				m->stop_token = 0;
-				m->phase = VMP_HOST_FAILED;
-			}
+			else if (ev.rc != -ECANCELED) /* superseded: the result of the newer one counts */
+				stop_failed(m, ev.reason[0] ? ev.reason : strerror(-ev.rc));
 			break;
 		case VMP_VIRT_FOUND:
 			vmp_log(LOG_WARNING, "%s: its VM was started by somebody else (process %d); it is taken over", m->name,
@@ -990,6 +1025,8 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 				vm_runs(m, &ev.run, new_member_id());
 			break;
 		case VMP_VIRT_EXITED:
+			if (m->phase == VMP_HOST_STOPPING && m->stop_failed && ev.gone)
+				stopped(m);
 			if (m->phase != VMP_HOST_RUNNING)
 				break;
 			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s%s%s", ev.gone ? "exited" : "is about to exit",
@@ -1114,6 +1151,27 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 	return 0;
 }
 
+/* A pair that is not in the CIB and has no VM here: nothing of it stays. Its VM may end only after it was taken out of the CIB. */
+static void forget_if_deleted(struct vmp_member *m)
+{
+	struct vmp_daemon *d = m->d;
+	char dir[400];
+
+	if (m->phase != VMP_HOST_IDLE)
+		return;
+	for (unsigned k = 0; k < d->cib.n_pairs; k++)
+		if (!strcmp(d->cib.pairs[k].pair, m->name))
+			return;
+	snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, m->name);
+	if (vmp_virt_remove(d->virt, m->id, dir, 10000, m->id) < 0)
+		vmp_log(LOG_WARNING, "%s: %s is left", m->name, dir);
+	if (d->pcmk)
+		vmp_pcmk_forget(d->pcmk, m->name);
+	vmp_journal_add(d->journal, m->name, 0, "deleted", "the pair is not in the CIB any more");
+	vmp_member_forget(m);
+	vmp_group_publish_soon(d);
+}
+
 void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 {
 	d->cib = *cib;
@@ -1127,17 +1185,7 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 			if (!strcmp(cib->pairs[k].pair, m->name))
 				p = &cib->pairs[k];
 		if (!p) {
-			if (m->phase == VMP_HOST_IDLE) { /* deleted, or never begun: nothing of it stays */
-				char dir[400];
-
-				snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, m->name);
-				if (vmp_virt_remove(d->virt, m->id, dir, 10000, m->id) < 0)
-					vmp_log(LOG_WARNING, "%s: %s is left", m->name, dir);
-				vmp_pcmk_forget(d->pcmk, m->name);
-				vmp_journal_add(d->journal, m->name, 0, "deleted", "the pair is not in the CIB any more");
-				vmp_member_forget(m);
-				vmp_group_publish_soon(d);
-			}
+			forget_if_deleted(m);
 			continue;
 		}
 		m->cib_known = true;
@@ -1165,7 +1213,13 @@ void vmp_member_slow(struct vmp_daemon *d)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];
 
-		if (!m->used || !m->in_core)
+		if (!m->used)
+			continue;
+		if (m->phase == VMP_HOST_IDLE && m->cib_known) {
+			forget_if_deleted(m);
+			continue;
+		}
+		if (!m->in_core)
 			continue;
 		track_told(m);
 		update_score(m);

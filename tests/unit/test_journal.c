@@ -99,12 +99,50 @@ static void goes_on_without_a_file(void **state)
 	vmp_journal_free(j);
 }
 
+/* What libvirt says, or what was cut within a character, must not make an event vanish. */
+static void text_of_any_bytes_stays_an_event(void **state)
+{
+	static const struct { const char *in, *out; } cases[] = {
+		{ "plain", "plain" },
+		{ "Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x98\x80", "Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x98\x80" },
+		{ "cut \xc3", "cut ?" },
+		{ "cut \xe2\x82", "cut ??" },
+		{ "latin \xfc!", "latin ?!" },
+		{ "over \xc0\xaf \xe0\x80\xaf", "over ?? ???" },
+		{ "\xed\xa0\x80", "???" },
+		{ "\xf4\x90\x80\x80", "????" },
+	};
+	struct vmp_journal *j;
+	char long_text[400], warning[100];
+	json_t *list;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char buf[64];
+
+		snprintf(buf, sizeof(buf), "%s", cases[i].in);
+		vmp_text_clean(buf);
+		assert_string_equal(buf, cases[i].out);
+	}
+	assert_int_equal(vmp_journal_new(&j, NULL, "n1", warning, sizeof(warning)), 0);
+	for (size_t i = 0; i + 2 < sizeof(long_text); i += 2)
+		memcpy(long_text + i, "\xc3\xbc", 2);
+	long_text[sizeof(long_text) - 2] = '\0';
+	vmp_journal_add(j, "p1", 0, "x", "%s", long_text);
+	vmp_journal_add(j, "p1", 0, "x", ".%s", long_text);
+	list = vmp_journal_list(j, "p1", 10);
+	assert_int_equal(json_array_size(list), 2);
+	json_decref(list);
+	vmp_journal_free(j);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(why_merges_the_last_change),
 		cmocka_unit_test(survives_a_restart_and_a_torn_line),
 		cmocka_unit_test(goes_on_without_a_file),
+		cmocka_unit_test(text_of_any_bytes_stays_an_event),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
