@@ -57,6 +57,7 @@ struct vmp_checker {
 	unsigned failures;
 	bool answered; /* at least once since the VM started */
 	bool ok;
+	uint64_t ok_ns; /* newest good answer */
 	char reason[160];
 };
 
@@ -82,6 +83,7 @@ struct vmp_member {
 	bool core_running, core_ready; /* last MEMBER fed */
 	struct vmp_checker own, peer;
 	bool link_down;
+	uint64_t primary_ns; /* since when this member is primary */
 	uint8_t peer_node;   /* whose member `peer` checks */
 	char fail_reason[160]; /* why the VM ended or did not start; a failed start stays on record until the next one */
 	bool start_failed;

@@ -324,6 +324,8 @@ static void do_role(struct vmp_daemon *d, const struct vmp_action *a)
 	vmp_journal_add(d->journal, pair_name(d, a->pair), a->epoch, "role", "%s (%s)", vmp_role_name(a->code),
 			vmp_cause_name(a->cause));
 	if (m) {
+		if (a->code == VMP_ROLE_HOLDING && m->last_role != VMP_ROLE_HOLDING)
+			m->primary_ns = vmp_now_ns();
 		m->last_role = a->code;
 		vmp_member_changed(m);
 	}

@@ -444,6 +444,7 @@ static void checker_result(struct vmp_checker *c, int r)
 	if (r > 0) {
 		c->failures = 0;
 		c->answered = c->ok = true;
+		c->ok_ns = vmp_now_ns();
 		c->reason[0] = '\0';
 	} else if (++c->failures >= VMP_READY_FAILURES || !c->answered) {
 		c->ok = false;
@@ -459,7 +460,8 @@ static void checker_result(struct vmp_checker *c, int r)
 			c->ok ? "" : c->reason, "");
 		vmp_member_to_core(m);
 	} else {
-		struct vmp_event ev = { .type = VMP_EV_PEER_LINK, .pair = m->id, .on = c->ok };
+		/* Both ends notice a loss, at different moments: who has just taken over because of it must not give back. */
+		struct vmp_event ev = { .type = VMP_EV_PEER_LINK, .pair = m->id, .on = c->ok, .ready = c->ok_ns > m->primary_ns };
 
 		/* Only "was there, now is not, while our own member answers" is evidence about the link. */
 		m->link_down = !c->ok;

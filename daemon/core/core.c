@@ -630,7 +630,7 @@ static void on_peer_link(struct vmp_step *s, struct vmp_pair *p, const struct vm
 	uint8_t standby = vmp_in_sync_standby(s->c, p, s->now);
 
 	p->link_down = !ev->on;
-	if (p->link_down && p->policy.peer_link == VMP_PEER_LINK_FAILOVER && standby && !s->c->frozen && !p->frozen)
+	if (p->link_down && ev->ready && p->policy.peer_link == VMP_PEER_LINK_FAILOVER && standby && !s->c->frozen && !p->frozen)
 		vmp_release_begin(s, p, VMP_CAUSE_PEER_LINK, standby);
 	vmp_pair_run(s, p);
 }

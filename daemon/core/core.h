@@ -333,7 +333,7 @@ struct vmp_event {
 	uint8_t type;		/* enum vmp_event_type */
 	uint8_t node;		/* MSG: sender; FENCED, VOTERS, LOST_DISKS: node; IN_SYNC: the standby's node */
 	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up */
-	bool ready;		/* MEMBER */
+	bool ready;		/* MEMBER; PEER_LINK down: it had worked since this node holds the pair */
 	uint64_t now_ns;
 	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs */
 	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE;
@@ -477,6 +477,7 @@ struct vmp_pair {
 
 struct vmp_peer {		/* per voter index */
 	uint64_t heard_ns;	/* last heartbeat; 0: never */
+	uint64_t acked_ns;	/* own send time of the newest heartbeat that this voter answered, whatever it supported */
 	uint64_t members_ns;	/* last MEMBERS; 0: never */
 	uint64_t boot, inc;
 	uint64_t told_ns;	/* M3: last time it was told our configuration, or asked for its own */

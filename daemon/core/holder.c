@@ -34,6 +34,27 @@ uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p)
 	return end;
 }
 
+/*
+ * H3 has an end. A holder that is heard but hears no majority (loss in one direction) cannot open its entry, and by listing the pair it
+ * would keep the guards up for ever, also those of a connected majority with an eligible member. So it stops asking L after the lease
+ * ended, until a majority answers again: the same epoch is then supported again, unless another has been granted.
+ */
+static bool listed(const struct vmp_core *c, const struct vmp_pair *p, uint64_t now)
+{
+	uint64_t end = vmp_lease_end(c, p);
+	unsigned int i, answering = 0;
+
+	if (p->role != VMP_ROLE_HOLDING || vmp_timers_static(c) || p->at.phase >= VMP_PH_FENCING)
+		return true;
+	vmp_max(&end, c->start_ns);
+	if (now <= end + c->lease_ns)
+		return true;
+	for (i = 0; i < c->config.n; i++)
+		if (c->peer[i].acked_ns && now - c->peer[i].acked_ns <= c->lease_ns)
+			answering++;
+	return answering >= c->m;
+}
+
 /* H1: the clock was read when the event was taken, before the send; that time belongs to (inc, seq). */
 void vmp_heartbeat_send(struct vmp_step *s)
 {
@@ -52,7 +73,7 @@ void vmp_heartbeat_send(struct vmp_step *s)
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 
-		if (p->role == VMP_ROLE_NONE)
+		if (p->role == VMP_ROLE_NONE || !listed(c, p, s->now))
 			continue;
 		vmp_clean(s, p);
 		hb->held[n].pair = p->id;
@@ -90,6 +111,7 @@ void vmp_on_ack(struct vmp_step *s, unsigned int v, const struct vmp_msg_ack *ac
 		return;		/* H1 */
 	if (BUG(c, LEASE_FROM_ARRIVAL))
 		sent = s->now;
+	vmp_max(&c->peer[v].acked_ns, sent);
 	for (i = 0; i < ack->n_supported; i++) {
 		struct vmp_pair *p = vmp_pair_find(c, ack->supported[i].pair);
 		uint64_t epoch = ack->supported[i].epoch;
@@ -309,6 +331,12 @@ static void mode_run(struct vmp_step *s, struct vmp_pair *p)
 		if (p->mode == VMP_MODE_WAIT && s->now < c->start_ns + c->lease_ns && v < c->config.n && !p->link_down &&
 		    (!c->peer[v].members_ns || (p->policy.relay && !p->caught_node)))
 			return;		/* H7: just resumed; give the standby the time to be heard */
+		/* Without a lease it is us who may be lost. A put that still reached a majority would only take the right to claim from the
+		 * standby there; nothing leaves here anyway. */
+		if (!vmp_timers_static(c) && vmp_lease_end(c, p) <= s->now) {
+			vmp_mode_set(s, p, VMP_MODE_WAIT);
+			return;
+		}
 		vmp_note(s, p, VMP_NOTE_STANDBY_LOST, st.sync_node, 0, 0);	/* D2, to alone */
 		vmp_mode_set(s, p, BUG(c, ALONE_EARLY) ? VMP_MODE_ALONE : VMP_MODE_WAIT);
 		st.sync_node = 0;

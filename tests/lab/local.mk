@@ -33,6 +33,7 @@ EXTRA_DIST += \
 	%D%/t/daemons.sh \
 	%D%/t/gate-faults.sh \
 	%D%/t/lab.sh \
+	%D%/t/network.sh \
 	%D%/t/live.sh \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \

@@ -1076,7 +1076,7 @@ static void fault(void)
 		if (chance(3000)) {
 			event(i, (struct vmp_event){ .type = VMP_EV_CLOCK_JUMP });
 		} else if (chance(3000)) {
-			event(i, (struct vmp_event){ .type = VMP_EV_PEER_LINK, .pair = pair_id[p], .on = false });
+			event(i, (struct vmp_event){ .type = VMP_EV_PEER_LINK, .pair = pair_id[p], .on = false, .ready = true });
 		} else {
 			/* R3: a node is fenced, by boot: everybody hears of it. A slow fence agent tells it when the node is back. */
 			uint64_t boot = x->boot;

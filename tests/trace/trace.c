@@ -86,6 +86,8 @@ static int command(char *text)
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_FENCED, .node = (uint8_t)b, .member = 0xb0 + b });
 	} else if (!strcmp(cmd, "cut") || !strcmp(cmd, "heal")) {
 		world_cut((unsigned int)a, (unsigned int)b, *cmd == 'c');
+	} else if (!strcmp(cmd, "drop") && b && b <= world.n) {
+		world.cut[a][b] = true;	/* from a to b only; "heal" ends it */
 	} else if (!strcmp(cmd, "stop") || !strcmp(cmd, "crash")) {
 		world_down((unsigned int)a, *cmd == 'c');
 	} else if (!strcmp(cmd, "restart") || !strcmp(cmd, "boot")) {
