@@ -682,6 +682,11 @@ int vmp_exec_start(struct vmp_daemon *d)
 	memset(&init, 0, sizeof(init));
 	init.node = d->node;
 	init.start = run->state == VMP_STORE_SAME_BOOT ? VMP_START_SAME_BOOT : VMP_START_NEW;
+	/* X5: a voter of a set that has lost its registers on disk; what a torn write left readable is no older than X5 allows for. */
+	init.no_disk = d->voter.version && (disk->state == VMP_STORE_ABSENT || (disk->state == VMP_STORE_DAMAGED && !disk->node.voter));
+	if (init.no_disk && init.start == VMP_START_NEW)
+		vmp_log(LOG_ERR, "%s/registers: %s: after a power loss of all nodes this voter cannot help (vmpaird(8), RECOVERY)",
+			d->conf.state_dir, vmp_store_state_str(disk->state));
 	for (unsigned i = 0; i < d->n_nodes && init.n_wish < VMP_MAX_VOTERS; i++)
 		init.wish[init.n_wish++] = (uint8_t)d->nodes[i].id;
 	init.now_ns = vmp_now_ns();

@@ -359,6 +359,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 	for (i = 0; i < init->n_records; i++)
 		restore(c, &init->record[i], same_boot, init->now_ns);
 	vmp_recovery_init(c, !same_boot, init->now_ns);
+	c->rec.no_disk = !same_boot && init->no_disk;
 	c->fresh = true;
 	return 0;
 }

@@ -378,6 +378,7 @@ enum vmp_start {
 struct vmp_init {
 	uint8_t node;
 	uint8_t start;		/* enum vmp_start */
+	bool no_disk;		/* START_NEW: there is no disk copy, so this voter adds nothing to a cold start (X5) */
 	uint8_t n_wish;		/* nodes of corosync's node list, used only to form the first configuration */
 	uint8_t wish[VMP_MAX_VOTERS];
 	uint8_t n_records;
@@ -486,7 +487,7 @@ struct vmp_peer {		/* per voter index */
 };
 
 struct vmp_recovery {		/* section 11 */
-	bool abstaining, waited, cold_allowed;
+	bool abstaining, waited, cold_allowed, no_disk;
 	uint64_t until_ns;	/* end of the wait (X2) */
 	uint64_t nonce, next_ns;
 	uint8_t tables;		/* voters whose complete table came for this nonce */

@@ -35,7 +35,8 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 			msg->u.table.nonce = nonce;
 			msg->u.table.part = part++;
 			msg->u.table.parts = parts;
-			msg->u.table.waited = c->rec.waited || !c->rec.abstaining;
+			/* a receiver takes no COLD that did not wait: thus none of a voter without a disk copy */
+			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk) || !c->rec.abstaining;
 			msg->u.table.config = c->config;
 		}
 		if (i < c->n_pairs && (c->pair[i].reg.promised.epoch || c->pair[i].reg.state.epoch)) {
@@ -168,7 +169,7 @@ static void try_finish(struct vmp_step *s)
 	self = 1u << c->self;
 	if (c->config.n > 1 && vmp_ones(rec->tables & ~self) >= c->r)
 		finish(s, false);	/* X3 */
-	else if (vmp_ones((rec->tables | rec->colds | rec->lost | self) & ((1u << c->config.n) - 1)) == c->config.n)
+	else if (vmp_ones((rec->tables | rec->colds | rec->lost | (rec->no_disk ? 0 : self)) & ((1u << c->config.n) - 1)) == c->config.n)
 		finish(s, true);	/* X5: all disk copies, or of all that are left */
 }
 

@@ -32,7 +32,7 @@ static struct world {
 	uint64_t expiry[WORLD_MAX + 1];		/* of the pair opened last on the node */
 	int op_rc[64];				/* result of each request, 1 while it runs */
 	unsigned int op_reason[64];
-	bool fail_write[WORLD_MAX + 1];
+	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
 	struct vmp_out out;
@@ -141,6 +141,7 @@ static void world_start(unsigned int node, bool same_boot)
 	memset(&init, 0, sizeof init);
 	init.node = (uint8_t)node;
 	init.start = same_boot ? VMP_START_SAME_BOOT : VMP_START_NEW;
+	init.no_disk = !same_boot && world.no_disk[node];
 	for (i = 1; i <= world.n; i++)
 		init.wish[init.n_wish++] = (uint8_t)i;
 	init.now_ns = world.now;
@@ -154,7 +155,7 @@ static void world_start(unsigned int node, bool same_boot)
 	init.hold_max_ms = 300;
 	init.clock_error_permille = 100;
 	init.config = world.config[node];
-	for (i = 0; i < 4 && world.run[node][i].pair; i++)
+	for (i = 0; i < 4 && world.run[node][i].pair && !init.no_disk; i++)
 		init.record[init.n_records++] = world.run[node][i];
 	world.gen[node]++;
 	world.up[node] = true;

@@ -412,6 +412,29 @@ static void abstaining_answers_no_table(void **state)
 	assert_int_equal(sent(VMP_MSG_COLD), 1);
 }
 
+/* X5: a cold start needs the disk copies of all voters; one that has lost its own counts only when the operator names it. */
+static void cold_start_needs_all_disks(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	for (unsigned int lost = 0; lost <= 1; lost++) {
+		pair_up(3);
+		world.no_disk[3] = lost;
+		for (i = 1; i <= 3; i++)
+			world_down(i, true);
+		for (i = 1; i <= 3; i++)
+			world_start(i, false);
+		world_run(2000);
+		for (i = 1; i <= 3; i++)
+			assert_int_equal(world.core[i].rec.abstaining, lost);
+	}
+	world_event(1, (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = 3 });
+	world_run(2000);
+	assert_false(world.core[1].rec.abstaining);
+	assert_int_equal(world.core[1].pair[0].reg.state.holder_member, 0x11);
+}
+
 /* C2: a changed member ends the attempt. */
 static void member_changes_during_attempt(void **state)
 {
@@ -436,7 +459,8 @@ int main(void)
 		cmocka_unit_test(promote_in_minority), cmocka_unit_test(member_not_recorded), cmocka_unit_test(clock_jump_closes),
 		cmocka_unit_test(same_input_same_output), cmocka_unit_test(equal_epoch),
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
-		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(member_changes_during_attempt),
+		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(cold_start_needs_all_disks),
+		cmocka_unit_test(member_changes_during_attempt),
 	};
 
 #ifdef VMP_CORE_BUGS
