@@ -109,6 +109,7 @@ struct vmp_member {
 	uint64_t close_epoch;
 	uint64_t open_epoch;     /* epoch the gate was opened for */
 	bool gate_open, was_primary;
+	bool close_again; /* the gate could not confirm a close */
 	uint8_t last_role;
 	uint8_t last_mode;
 	uint64_t log_expiry_ns;
@@ -189,6 +190,8 @@ void vmp_exec_feed(struct vmp_daemon *d, struct vmp_event *ev); /* now_ns is fil
 void vmp_exec_rearm(struct vmp_daemon *d);
 /* Feed an operation of the core; its OP_DONE answers `token`. */
 void vmp_exec_op(struct vmp_daemon *d, enum vmp_op_kind kind, uint64_t token, struct vmp_event *ev);
+/* Try a close again that could not be confirmed. */
+void vmp_exec_close_again(struct vmp_member *m);
 void vmp_exec_gate_event(void *user, const struct vmp_gate_event *ev);
 const char *vmp_node_name(const struct vmp_daemon *d, unsigned node);
 

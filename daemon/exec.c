@@ -124,22 +124,37 @@ static void do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct 
 			strerror(-r));
 }
 
-static void do_close(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
+static void try_close(struct vmp_daemon *d, struct vmp_member *m)
 {
-	int r = vmp_gate_close(d->gate, a->pair, a->epoch);
+	uint64_t op = m->close_op;
+	int r = vmp_gate_close(d->gate, m->id, m->close_epoch);
 
 	m->gate_open = false;
-	if (r == -EINPROGRESS) {
-		m->close_op = a->op;
-		m->close_epoch = a->epoch;
+	m->close_again = false;
+	if (r == -EINPROGRESS)
+		return;
+	if (r < 0 && r != -ENOENT) { /* not confirmed: the guards of the voters run out meanwhile */
+		m->close_again = true;
+		if (vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
+			vmp_log(LOG_ERR, "%s: closing of the entry was not confirmed and is tried again: %s", m->name, strerror(-r));
 		return;
 	}
-	if (r < 0 && r != -ENOENT) { /* not confirmed: the guards of the voters run out instead */
-		vmp_log(LOG_ERR, "%s: closing of the entry was not confirmed: %s", m->name, strerror(-r));
-		return;
-	}
-	binding_log(d, "close", m, a->epoch, 0);
-	feed_closed(d, a->pair, a->epoch, a->op);
+	m->close_op = 0;
+	binding_log(d, "close", m, m->close_epoch, 0);
+	feed_closed(d, m->id, m->close_epoch, op);
+}
+
+void vmp_exec_close_again(struct vmp_member *m)
+{
+	if (m->close_again)
+		try_close(m->d, m);
+}
+
+static void do_close(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
+{
+	m->close_op = a->op;
+	m->close_epoch = a->epoch;
+	try_close(d, m);
 }
 
 static void do_send(struct vmp_daemon *d, const struct vmp_action *a)

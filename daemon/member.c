@@ -1223,6 +1223,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 		}
 		if (!m->in_core)
 			continue;
+		vmp_exec_close_again(m);
 		track_told(m);
 		update_score(m);
 		watch_peer(m);
