@@ -244,6 +244,14 @@ static void add_to_core(struct vmp_member *m)
 	}
 }
 
+static const struct vmp_cib_pair *in_cib(const struct vmp_cib *cib, const char *name)
+{
+	for (unsigned i = 0; i < cib->n_pairs; i++)
+		if (!strcmp(cib->pairs[i].pair, name))
+			return &cib->pairs[i];
+	return NULL;
+}
+
 static bool ready_now(const struct vmp_member *m)
 {
 	/* Once it has handed over, a VM that is being shut down is nobody's standby. */
@@ -766,6 +774,8 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 	m->phase = VMP_HOST_PREPARING;
 	m->fail_reason[0] = '\0';
 	m->start_failed = false;
+	if (in_cib(&m->d->cib, m->name)) /* read before there was a member here */
+		m->cib_known = true;
 	r = register_virt(m);
 	if (r == 0)
 		r = begin_job(m);
@@ -1153,20 +1163,25 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 	return 0;
 }
 
+static void remove_disks(struct vmp_daemon *d, const char *name)
+{
+	char dir[400];
+
+	snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, name);
+	if (access(dir, F_OK) == 0 && vmp_virt_remove(d->virt, vmp_pair_id(name), dir, 10000, vmp_pair_id(name)) < 0)
+		vmp_log(LOG_WARNING, "%s: %s is left", name, dir);
+}
+
 /* A pair that is not in the CIB and has no VM here: nothing of it stays. Its VM may end only after it was taken out of the CIB. */
 static void forget_if_deleted(struct vmp_member *m)
 {
 	struct vmp_daemon *d = m->d;
-	char dir[400];
 
 	if (m->phase != VMP_HOST_IDLE)
 		return;
-	for (unsigned k = 0; k < d->cib.n_pairs; k++)
-		if (!strcmp(d->cib.pairs[k].pair, m->name))
-			return;
-	snprintf(dir, sizeof(dir), "%s/disks/%s", d->conf.state_dir, m->name);
-	if (vmp_virt_remove(d->virt, m->id, dir, 10000, m->id) < 0)
-		vmp_log(LOG_WARNING, "%s: %s is left", m->name, dir);
+	if (in_cib(&d->cib, m->name))
+		return;
+	remove_disks(d, m->name);
 	if (d->pcmk)
 		vmp_pcmk_forget(d->pcmk, m->name);
 	vmp_journal_add(d->journal, m->name, 0, "deleted", "the pair is not in the CIB any more");
@@ -1176,6 +1191,10 @@ static void forget_if_deleted(struct vmp_member *m)
 
 void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 {
+	/* Disks of an earlier member: only a deletion seen happening counts, an old or empty CIB must not cost data. */
+	for (unsigned i = 0; i < d->cib.n_pairs; i++)
+		if (!in_cib(cib, d->cib.pairs[i].pair) && !vmp_member_by_name(d, d->cib.pairs[i].pair))
+			remove_disks(d, d->cib.pairs[i].pair);
 	d->cib = *cib;
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];

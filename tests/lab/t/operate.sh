@@ -120,3 +120,7 @@ wait_for 60 nothing_left
 log 'a pair of the same name again'
 pair_create 1 n3
 whole p1
+
+log 'deleted from the CIB while it runs'
+on n1 cibadmin -D -o resources -X '<clone id="p1-clone"/>'
+wait_for 60 nothing_left
