@@ -33,6 +33,26 @@ static const char *pair_name(const struct ocf_env *env)
 	return name && vmp_pair_name_valid(name) ? name : NULL;
 }
 
+/*
+ * A resource taken out of the CIB while it runs is an orphan to Pacemaker, which demotes it without any parameter: its pair is then the one
+ * whose facts name the resource.
+ */
+static int of_resource(const struct vmp_facts *f, void *data)
+{
+	struct ocf_env *env = data;
+	if (strcmp(f->rsc, env->instance))
+		return 0;
+	json_object_set_new(env->params, "pair", json_string(f->pair));
+	return 1;
+}
+
+static const char *pair_or_orphan(struct ocf_env *env)
+{
+	if (!json_object_get(env->params, "pair"))
+		vmp_facts_each(getenv(ENV_FACTS), of_resource, env);
+	return pair_name(env);
+}
+
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
@@ -264,7 +284,7 @@ static int act_start(struct ocf_env *env)
 
 static int act_stop(struct ocf_env *env)
 {
-	const char *pair = pair_name(env);
+	const char *pair = pair_or_orphan(env);
 	json_t *reply;
 	struct local l;
 	int code = VMP_OCF_ERR_GENERIC;
@@ -321,7 +341,7 @@ static int local_monitor(const struct ocf_env *env, const char *pair, const char
 
 static int act_monitor(struct ocf_env *env)
 {
-	const char *pair = pair_name(env);
+	const char *pair = pair_or_orphan(env);
 	json_t *reply;
 	if (!pair) {
 		ocf_exit_reason(env, "the parameter pair is missing or not a valid name");
@@ -358,6 +378,10 @@ static int act_promote(struct ocf_env *env)
 static int act_demote(struct ocf_env *env)
 {
 	json_t *reply;
+	if (!pair_or_orphan(env)) {
+		ocf_log(env, LOG_WARNING, "demote: no pair is named and none of this resource is known here, so there is nothing to demote");
+		return VMP_OCF_OK;
+	}
 	int rc = ask(env, "demote", UINT32_MAX, &reply);
 	if (rc < 0) {
 		ocf_log(env, LOG_WARNING, "demote: %s; nobody renews the lease, so the kernel closes the entry", silence(rc));
