@@ -3,6 +3,7 @@
 # Faults of the network: loss in one direction, the members' link alone, a node cut off and healed, heartbeats replayed while their
 # sender is gone.
 # vmpaird: yes
+# shellcheck disable=SC2119,SC2016 # heal takes no arguments of ours; conditions are evaluated by wait_for
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
