@@ -25,7 +25,8 @@ pairs_end() {
 }
 whole() { # whole PAIR [SECONDS]
 	wait_for "${2:-180}" pair_whole "$1" || fail "${step-}: $1 is not whole"
-	assert two_members "$1"
+	wait_for 60 two_members "$1" || fail "$1 keeps more than two members"
+	wait_for 60 pair_whole "$1" || fail "$1 is not whole with two members"
 }
 pair_at() { # pair_at PAIR NODE: makes NODE the primary's
 	[ "$(pair_primary "$1")" = "$2" ] && return
