@@ -82,7 +82,7 @@ gap p2 "$PLANNED_MS"
 pair_at p1 n2
 pair_at p2 n2
 step 'a node cut off, then healed'
-# of the three members that a healed cluster has, Pacemaker keeps those with the highest promotion scores: primary and standby
+# of the three members that a healed cluster has, Pacemaker shall prefer those with the highest promotion scores
 for p in p1 p2; do
 	assert on n1 pcs constraint location "$p-clone" rule score-attribute="master-$p" defined "master-$p"
 done
