@@ -50,7 +50,8 @@ libvmpctl_la_SOURCES = \
 	%D%/ctlclient.c %D%/ctlclient.h \
 	%D%/facts.c %D%/facts.h \
 	%D%/pairparam.c %D%/pairparam.h \
-	%D%/proc.c %D%/proc.h
+	%D%/proc.c %D%/proc.h \
+	%D%/service.c %D%/service.h
 
 # --- control socket (server), Pacemaker ---
 libvmpaird_la_SOURCES += \

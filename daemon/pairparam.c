@@ -13,6 +13,11 @@
 
 static const char *const opt_peer_link[] = {"keep", "failover", NULL};
 static const char *const opt_cold_start[] = {"auto", "manual", NULL};
+/* in the order of the enums */
+static const char *const opt_entry_mode[] = {"bridge", "host", NULL};
+static const char *const opt_relay[] = {"none", "host", "guest", NULL};
+static const char *const opt_sync[] = {"journal", "mirror", NULL};
+static const char *const opt_redo[] = {"never", "idempotent", "all", NULL};
 
 const struct vmp_param vmp_pair_param_table[] = {
 	{"pair", VMP_PARAM_STRING, true, true, false, NULL, NULL,
@@ -52,6 +57,52 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "Time for the guest to shut down",
 	 "How long a stop waits for the guest to shut down by itself before its virtual machine is ended. Keep it below the timeout of the "
 	 "stop operation."},
+	{"entry_mode", VMP_PARAM_SELECT, false, false, false, "bridge", opt_entry_mode,
+	 "Who carries the entry addresses",
+	 "bridge: both guests carry the entry addresses and the MAC address, and only the primary's port is let through. host: the primary's "
+	 "host carries the entry addresses on the bridge entry_nic, and something on the host, such as the relay, takes the connections; the "
+	 "guest needs to know nothing of it."},
+	{"relay", VMP_PARAM_SELECT, false, false, false, "none", opt_relay,
+	 "Where the relay runs",
+	 "none: clients reach the member directly, and requests under way are lost with it. host: vmpair-relay on each host takes the "
+	 "connections of the services and passes every request and answer to the standby's host before the client gets it (needs "
+	 "entry_mode=host and internal_net). guest: the same inside the guests, whose image has to contain vmpair-relay (needs "
+	 "entry_mode=bridge)."},
+	{"services", VMP_PARAM_STRING, false, false, false, NULL, NULL,
+	 "Services of the relay",
+	 "What the relay serves, as FRAMING:PORT or FRAMING:PORT:BACKENDPORT, up to 16, separated by blanks, for example "
+	 "'http1:80:8080 resp:6379'. Clients come to PORT of the entry addresses, the application listens on BACKENDPORT (default: the same) "
+	 "of the member. Framings: http1; resp (Redis); line; length (a length before each message); stream (no requests, only bytes). "
+	 "Options follow the framing, as in 'line,id=2:7000' (the second field is the request's id) or "
+	 "'length,width=4,endian=big,id=0+16:7001' (the id's place after the length). Required with relay=host and relay=guest."},
+	{"sync", VMP_PARAM_SELECT, false, false, false, "journal", opt_sync,
+	 "What the standby does with requests",
+	 "journal: it keeps them and executes the unfinished ones when it takes over; for members that share their state behind an application "
+	 "that honours request ids. mirror: its own application executes every request in the primary's order, and the answers are compared."},
+	{"redo", VMP_PARAM_SELECT, false, false, true, "idempotent", opt_redo,
+	 "Requests handed to the application, but not answered",
+	 "What a journal standby does with them when it takes over. never: they are dropped and reported. idempotent: they are executed when "
+	 "their method is idempotent or they carry an id of their own, else dropped and reported. all: they are executed."},
+	{"sync_buffer", VMP_PARAM_SIZE, false, false, false, "64M", NULL,
+	 "Memory for requests and answers",
+	 "Memory of the relay for requests and answers that are unfinished, kept, or not confirmed by the standby. At the limit clients are "
+	 "read more slowly; nothing is dropped."},
+	{"answer_keep", VMP_PARAM_TIME, false, false, true, "60s", NULL,
+	 "How long answers are kept",
+	 "How long the answer to a finished request that carried an id is kept for a client that repeats it."},
+	{"max_request", VMP_PARAM_SIZE, false, false, true, "1M", NULL,
+	 "Largest request",
+	 "A larger one is refused, in the way the framing has for it (413 with http1)."},
+	{"sync_timeout", VMP_PARAM_TIME, false, false, true, "300ms", NULL,
+	 "When the standby's relay counts as lost",
+	 "Silence after which the relays give each other up; the primary then asks to go on alone."},
+	{"export", VMP_PARAM_STRING, false, false, true, NULL, NULL,
+	 "Command that gives out the application's state",
+	 "With sync=mirror: run at the primary for a new standby, writes the application's state to its standard output. Run where the relay "
+	 "runs, with VMPAIR_BACKEND and VMPAIR_SERVICES set. Without it and import a new standby is never in sync."},
+	{"import", VMP_PARAM_STRING, false, false, true, NULL, NULL,
+	 "Command that takes in the application's state",
+	 "With sync=mirror: run at the new standby, reads what export wrote from its standard input and makes the application continue with it."},
 	{0},
 };
 
@@ -106,6 +157,27 @@ int vmp_time_parse(const char *text, uint32_t *ret_ms)
 		if (v > UINT32_MAX / units[i].factor)
 			return -ERANGE;
 		*ret_ms = (uint32_t)(v * units[i].factor);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+int vmp_size_parse(const char *text, uint64_t *ret)
+{
+	static const struct { const char *unit; unsigned shift; } units[] = {
+		{"", 0}, {"B", 0}, {"k", 10}, {"K", 10}, {"KiB", 10}, {"M", 20}, {"MiB", 20}, {"G", 30}, {"GiB", 30},
+	};
+	unsigned long v;
+	const char *end;
+	int rc = number(text, ULONG_MAX, &v, &end);
+	if (rc < 0)
+		return rc;
+	for (unsigned i = 0; i < ARRAY_SIZE(units); i++) {
+		if (strcmp(end, units[i].unit))
+			continue;
+		if ((uint64_t)v > UINT64_MAX >> units[i].shift)
+			return -ERANGE;
+		*ret = (uint64_t)v << units[i].shift;
 		return 0;
 	}
 	return -EINVAL;
@@ -197,11 +269,34 @@ static uint32_t parse_time(struct parse *ps, const char *name, const char *v, ui
 	return ms;
 }
 
+static uint64_t parse_size(struct parse *ps, const char *name, const char *v, uint64_t min, uint64_t max)
+{
+	uint64_t size = 0;
+	int rc = vmp_size_parse(v, &size);
+	if (rc == -EINVAL)
+		fault(ps, name, "'%s' is not a size (512k, 64M, 1G; a plain number is bytes)", v);
+	else if (rc < 0 || size < min || size > max)
+		fault(ps, name, "'%s' is not between %llu and %llu bytes", v, (unsigned long long)min, (unsigned long long)max);
+	return size;
+}
+
+static void parse_command(struct parse *ps, const char *name, const char *v, char *buf, size_t size)
+{
+	if (v[0] != '/')
+		fault(ps, name, "'%s' does not begin with an absolute path", v);
+	else if (strlen(v) >= size)
+		fault(ps, name, "the command is longer than %zu characters", size - 1);
+	else if (strpbrk(v, "\n\r"))
+		fault(ps, name, "the command has more than one line");
+	else
+		snprintf(buf, size, "%s", v);
+}
+
 static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v)
 {
 	const char *n = t->name;
+	unsigned i = 0;
 	if (t->type == VMP_PARAM_SELECT) {
-		unsigned i = 0;
 		while (t->options[i] && strcmp(t->options[i], v))
 			i++;
 		if (!t->options[i]) {
@@ -247,7 +342,55 @@ static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v
 		ps->p.cold_start_auto = !strcmp(v, "auto");
 	} else if (!strcmp(n, "stop_timeout")) {
 		ps->p.stop_timeout_ms = parse_time(ps, n, v, 0, 3600000);
+	} else if (!strcmp(n, "entry_mode")) {
+		ps->p.entry_mode = (enum vmp_entry_mode)i;
+	} else if (!strcmp(n, "relay")) {
+		ps->p.relay = (enum vmp_relay_place)i;
+	} else if (!strcmp(n, "services")) {
+		char reason[192];
+		if (vmp_services_parse(v, ps->p.service, VMP_MAX_SERVICES, &ps->p.n_services, reason, sizeof(reason)) < 0)
+			fault(ps, n, "%s", reason);
+	} else if (!strcmp(n, "sync")) {
+		ps->p.sync = (enum vmp_sync_kind)i;
+	} else if (!strcmp(n, "redo")) {
+		ps->p.redo = (enum vmp_redo)i;
+	} else if (!strcmp(n, "sync_buffer")) {
+		ps->p.sync_buffer = parse_size(ps, n, v, 1u << 20, 16ull << 30);
+	} else if (!strcmp(n, "answer_keep")) {
+		ps->p.answer_keep_ms = parse_time(ps, n, v, 0, 86400000);
+	} else if (!strcmp(n, "max_request")) {
+		ps->p.max_request = (uint32_t)parse_size(ps, n, v, 1024, 256u << 20);
+	} else if (!strcmp(n, "sync_timeout")) {
+		ps->p.sync_timeout_ms = parse_time(ps, n, v, 50, 60000);
+	} else if (!strcmp(n, "export")) {
+		parse_command(ps, n, v, ps->p.export_cmd, sizeof(ps->p.export_cmd));
+	} else if (!strcmp(n, "import")) {
+		parse_command(ps, n, v, ps->p.import_cmd, sizeof(ps->p.import_cmd));
 	}
+}
+
+/* What fits together; each value by itself is good. */
+static void check_relay(struct parse *ps, const json_t *obj)
+{
+	const struct vmp_pair_params *p = &ps->p;
+	if (p->relay == VMP_RELAY_NONE) {
+		if (p->n_services)
+			fault(ps, "services", "only a relay has services: set relay=host or relay=guest");
+		return;
+	}
+	if (p->relay == VMP_RELAY_HOST && p->entry_mode != VMP_ENTRY_HOST)
+		fault(ps, "relay", "host needs entry_mode=host");
+	if (p->relay == VMP_RELAY_GUEST && p->entry_mode != VMP_ENTRY_BRIDGE)
+		fault(ps, "relay", "guest needs entry_mode=bridge");
+	if (!json_object_get(obj, "internal_net"))
+		fault(ps, "relay", "needs internal_net, through which %s", p->relay == VMP_RELAY_HOST ? "it reaches the application" :
+		      "the relays reach each other");
+	if (!json_object_get(obj, "services"))
+		fault(ps, "services", "required with relay=%s", opt_relay[p->relay]);
+	if (p->max_request > p->sync_buffer / 4)
+		fault(ps, "max_request", "more than a quarter of sync_buffer");
+	if (!p->export_cmd[0] != !p->import_cmd[0])
+		fault(ps, p->export_cmd[0] ? "import" : "export", "export and import are given together or not at all");
 }
 
 int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
@@ -290,6 +433,7 @@ int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
 	for (unsigned i = 0; p->has_internal && i < p->n_entry; i++)
 		if (prefix_equal(&p->entry[i], &p->internal))
 			fault(&ps, "internal_net", "overlaps with the entry network");
+	check_relay(&ps, obj);
 	if (ps.errors)
 		return -EINVAL;
 	*ret = ps.p;
@@ -308,6 +452,16 @@ int vmp_pair_params_reloadable(const struct vmp_pair_params *a, const struct vmp
 	else if (a->has_internal != b->has_internal || memcmp(&a->internal, &b->internal, sizeof(a->internal)) ||
 		 strcmp(a->internal_bridge, b->internal_bridge))
 		name = "internal_net";
+	else if (a->entry_mode != b->entry_mode)
+		name = "entry_mode";
+	else if (a->relay != b->relay)
+		name = "relay";
+	else if (a->relay != VMP_RELAY_NONE && (a->n_services != b->n_services || memcmp(a->service, b->service, sizeof(a->service))))
+		name = "services";
+	else if (a->relay != VMP_RELAY_NONE && a->sync != b->sync)
+		name = "sync";
+	else if (a->relay != VMP_RELAY_NONE && a->sync_buffer != b->sync_buffer)
+		name = "sync_buffer";
 	if (!name)
 		return 0;
 	*ret_name = name;

@@ -13,8 +13,17 @@
 #include <stdint.h>
 
 #include "daemon/addr.h" /* struct vmp_addr, vmp_addr_parse(), vmp_entry_parse(), vmp_internal_net_parse() */
+#include "daemon/service.h"
 
 #define VMP_PAIR_MAX_ENTRY 8
+
+enum vmp_entry_mode {
+	VMP_ENTRY_BRIDGE,	/* the guests carry the entry addresses */
+	VMP_ENTRY_HOST,		/* the host's bridge carries them */
+};
+enum vmp_relay_place { VMP_RELAY_NONE, VMP_RELAY_HOST, VMP_RELAY_GUEST };
+enum vmp_sync_kind { VMP_SYNC_JOURNAL, VMP_SYNC_MIRROR };
+enum vmp_redo { VMP_REDO_NEVER, VMP_REDO_IDEMPOTENT, VMP_REDO_ALL };
 
 enum vmp_ready_kind { VMP_READY_RUNNING, VMP_READY_TCP, VMP_READY_HTTP };
 
@@ -34,9 +43,20 @@ struct vmp_pair_params {
 	bool peer_link_failover;
 	bool cold_start_auto;
 	uint32_t stop_timeout_ms;
+	enum vmp_entry_mode entry_mode;
+	/* the relay; all of it means nothing with VMP_RELAY_NONE */
+	enum vmp_relay_place relay;
+	struct vmp_service service[VMP_MAX_SERVICES];
+	unsigned n_services;
+	enum vmp_sync_kind sync;
+	enum vmp_redo redo;
+	uint64_t sync_buffer;				/* bytes */
+	uint32_t max_request;				/* bytes */
+	uint32_t answer_keep_ms, sync_timeout_ms;
+	char export_cmd[256], import_cmd[256];		/* "" = none */
 };
 
-enum vmp_param_type { VMP_PARAM_STRING, VMP_PARAM_SELECT, VMP_PARAM_TIME };
+enum vmp_param_type { VMP_PARAM_STRING, VMP_PARAM_SELECT, VMP_PARAM_TIME, VMP_PARAM_SIZE };
 
 struct vmp_param {
 	const char *name;
@@ -62,5 +82,7 @@ int vmp_pair_params_reloadable(const struct vmp_pair_params *a, const struct vmp
 bool vmp_pair_name_valid(const char *name);
 /* "30s", "500ms", "2min", plain number = seconds; 0 or -EINVAL, -ERANGE. */
 int vmp_time_parse(const char *text, uint32_t *ret_ms);
+/* "64M", "512k", "1G" (powers of 1024; KiB, MiB, GiB as well), plain number = bytes; 0 or -EINVAL, -ERANGE. */
+int vmp_size_parse(const char *text, uint64_t *ret);
 
 #endif

@@ -79,6 +79,10 @@ static void each_bad_value_is_named(void **state)
 		{"ready_timeout", "1"}, {"ready_timeout", "5ms"}, {"ready_timeout", "x"}, {"ready_timeout", "2h"}, {"ready_timeout", "-1"},
 		{"peer_link", "lose"}, {"cold_start", "yes"},
 		{"stop_timeout", "1day"}, {"stop_timeout", "99999999999"}, {"stop_timeout", "4294968"},
+		{"entry_mode", "macvtap"}, {"relay", "somewhere"}, {"services", "http1:80"},
+		{"sync", "none"}, {"redo", "maybe"}, {"sync_buffer", "1k"}, {"sync_buffer", "64X"}, {"sync_buffer", "17179869185G"},
+		{"sync_buffer", "-1"}, {"answer_keep", "2days"}, {"answer_keep", "25h"}, {"max_request", "0"}, {"max_request", "1G"},
+		{"sync_timeout", "10ms"}, {"export", "dump"}, {"import", "/bin/load\nx"},
 		{"colour", "red"},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -131,6 +135,116 @@ static void checks_that_need_the_internal_net(void **state)
 	json_decref(j);
 }
 
+static json_t *with_relay(const char *mode, const char *relay, const char *services)
+{
+	json_t *j = good();
+	json_object_set_new(j, "entry_mode", json_string(mode));
+	json_object_set_new(j, "relay", json_string(relay));
+	if (services)
+		json_object_set_new(j, "services", json_string(services));
+	return j;
+}
+
+static void relay_parameters(void **state)
+{
+	(void)state;
+	struct vmp_pair_params p, q;
+	struct faults f = {0};
+	const char *name;
+	json_t *j = good(), *s;
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_true(p.entry_mode == VMP_ENTRY_BRIDGE && p.relay == VMP_RELAY_NONE && p.n_services == 0);
+	json_decref(j);
+	j = with_relay("host", "host", "http1:80:8080 resp:6379 line,id=2:7000 length,width=2,endian=little,id=0+16:7001 stream:22");
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_int_equal(p.entry_mode, VMP_ENTRY_HOST);
+	assert_int_equal(p.relay, VMP_RELAY_HOST);
+	assert_int_equal(p.n_services, 5);
+	assert_string_equal(p.service[0].framing, "http1");
+	assert_true(p.service[0].port == 80 && p.service[0].backend_port == 8080);
+	assert_true(p.service[1].port == 6379 && p.service[1].backend_port == 6379);
+	assert_int_equal(p.service[2].line_field, 2);
+	assert_true(p.service[3].width == 2 && p.service[3].little && p.service[3].id_offset == 0 && p.service[3].id_len == 16);
+	assert_true(p.sync == VMP_SYNC_JOURNAL && p.redo == VMP_REDO_IDEMPOTENT);
+	assert_true(p.sync_buffer == 64u << 20 && p.max_request == 1u << 20 && p.answer_keep_ms == 60000 && p.sync_timeout_ms == 300);
+	s = vmp_services_json(p.service, p.n_services);
+	assert_int_equal(json_array_size(s), 5);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(s, 3), "endian")), "little");
+	json_decref(s);
+	json_object_set_new(j, "redo", json_string("never"));
+	json_object_set_new(j, "max_request", json_string("2M"));
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), 0);
+	assert_int_equal(vmp_pair_params_reloadable(&p, &q, &name), 0);
+	json_object_set_new(j, "sync", json_string("mirror"));
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), 0);
+	assert_int_equal(vmp_pair_params_reloadable(&p, &q, &name), -EBUSY);
+	assert_string_equal(name, "sync");
+	json_object_set_new(j, "sync", json_string("journal"));
+	json_object_set_new(j, "services", json_string("http1:81:8080"));
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), 0);
+	assert_int_equal(vmp_pair_params_reloadable(&p, &q, &name), -EBUSY);
+	assert_string_equal(name, "services");
+	json_object_set_new(j, "max_request", json_string("17M"));
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "max_request");
+	json_object_del(j, "max_request");
+	json_object_set_new(j, "export", json_string("/usr/bin/dump"));
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "import");
+	json_object_del(j, "export");
+	json_object_del(j, "internal_net");
+	assert_int_equal(vmp_pair_params_parse(j, &q, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "relay");
+	json_decref(j);
+}
+
+static void relay_combinations_are_checked(void **state)
+{
+	(void)state;
+	static const struct { const char *mode, *relay, *services, *fault; } c[] = {
+		{"bridge", "host", "http1:80", "relay"}, {"host", "guest", "http1:80", "relay"}, {"host", "host", NULL, "services"},
+		{"host", "none", "http1:80", "services"}, {"host", "none", NULL, NULL}, {"bridge", "guest", "http1:80", NULL},
+		{"host", "host", "http2:80", "services"}, {"host", "host", "http1", "services"}, {"host", "host", "http1:0", "services"},
+		{"host", "host", "http1:80:", "services"}, {"host", "host", "http1:80:8080:1", "services"},
+		{"host", "host", "http1:65536", "services"}, {"host", "host", "http1:80 resp:80", "services"}, {"host", "host", " ", "services"},
+		{"host", "host", "line,id=0:7", "services"}, {"host", "host", "line,width=2:7", "services"},
+		{"host", "host", "length,width=3:7", "services"}, {"host", "host", "length,endian=up:7", "services"},
+		{"host", "host", "length,id=3:7", "services"}, {"host", "host", "length,id=0+129:7", "services"},
+		{"host", "host", "http1,id=2:7", "services"},
+		{"host", "host", "stream:1 stream:2 stream:3 stream:4 stream:5 stream:6 stream:7 stream:8 stream:9 stream:10 stream:11 stream:12 "
+		 "stream:13 stream:14 stream:15 stream:16 stream:17", "services"},
+	};
+	for (size_t i = 0; i < sizeof(c) / sizeof(c[0]); i++) {
+		struct faults f = {0};
+		struct vmp_pair_params p;
+		json_t *j = with_relay(c[i].mode, c[i].relay, c[i].services);
+		int rc = vmp_pair_params_parse(j, &p, on_fault, &f);
+		if (rc != (c[i].fault ? -EINVAL : 0))
+			print_message("entry_mode=%s relay=%s services=%s: %d\n", c[i].mode, c[i].relay, c[i].services ? c[i].services : "", rc);
+		assert_int_equal(rc, c[i].fault ? -EINVAL : 0);
+		if (c[i].fault)
+			assert_string_equal(f.last_param, c[i].fault);
+		json_decref(j);
+	}
+}
+
+static void sizes(void **state)
+{
+	(void)state;
+	uint64_t v = 7;
+	assert_int_equal(vmp_size_parse("4096", &v), 0);
+	assert_int_equal(v, 4096);
+	assert_int_equal(vmp_size_parse("512k", &v), 0);
+	assert_int_equal(v, 512 << 10);
+	assert_int_equal(vmp_size_parse("1GiB", &v), 0);
+	assert_int_equal(v, 1 << 30);
+	v = 7;
+	assert_int_equal(vmp_size_parse("", &v), -EINVAL);
+	assert_int_equal(vmp_size_parse("1 M", &v), -EINVAL);
+	assert_int_equal(vmp_size_parse("99999999999G", &v), -ERANGE);
+	assert_int_equal(v, 7);
+}
+
 static void times(void **state)
 {
 	(void)state;
@@ -155,20 +269,28 @@ static void what_may_change_live(void **state)
 	(void)state;
 	struct vmp_pair_params a, b;
 	const char *name = NULL;
-	json_t *j = good();
-	assert_int_equal(vmp_pair_params_parse(j, &a, NULL, NULL), 0);
 	for (const struct vmp_param *t = vmp_pair_param_table; t->name; t++) {
 		static const char *const other[][2] = {
 			{"pair", "db"}, {"domain", "/other.xml"}, {"entry", "10.0.0.10/24 10.0.0.11/24"}, {"entry_nic", "br9"},
 			{"internal_net", "192.168.78.0/24@br-int"}, {"ready", "tcp:80"}, {"ready_timeout", "2s"},
 			{"peer_link", "failover"}, {"cold_start", "manual"}, {"stop_timeout", "5s"},
+			{"entry_mode", "host"}, {"relay", "none"}, {"services", "resp:80"}, {"sync", "mirror"}, {"redo", "all"},
+			{"sync_buffer", "32M"}, {"answer_keep", "5s"}, {"max_request", "2M"}, {"sync_timeout", "1s"},
+			{"export", "/bin/dump"}, {"import", "/bin/load"},
 		};
 		bool tried = false;
+		/* the last of them only with a relay, and that one only with its mode and services */
+		json_t *j = !strcmp(t->name, "entry_mode") ? good() : with_relay("host", "host", "http1:80");
+		json_object_set_new(j, "export", json_string("/bin/x"));
+		json_object_set_new(j, "import", json_string("/bin/x"));
+		assert_int_equal(vmp_pair_params_parse(j, &a, NULL, NULL), 0);
 		for (size_t i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
 			if (strcmp(other[i][0], t->name))
 				continue;
 			json_t *k = json_deep_copy(j);
 			json_object_set_new(k, t->name, json_string(other[i][1]));
+			if (!strcmp(t->name, "relay"))
+				json_object_del(k, "services");
 			assert_int_equal(vmp_pair_params_parse(k, &b, NULL, NULL), 0);
 			assert_int_not_equal(memcmp(&a, &b, sizeof(a)), 0);
 			int rc = vmp_pair_params_reloadable(&a, &b, &name);
@@ -179,8 +301,8 @@ static void what_may_change_live(void **state)
 			tried = true;
 		}
 		assert_true(tried);
+		json_decref(j);
 	}
-	json_decref(j);
 }
 
 int main(void)
@@ -190,6 +312,9 @@ int main(void)
 		cmocka_unit_test(each_bad_value_is_named),
 		cmocka_unit_test(all_faults_are_reported),
 		cmocka_unit_test(checks_that_need_the_internal_net),
+		cmocka_unit_test(relay_parameters),
+		cmocka_unit_test(relay_combinations_are_checked),
+		cmocka_unit_test(sizes),
 		cmocka_unit_test(times),
 		cmocka_unit_test(what_may_change_live),
 	};
