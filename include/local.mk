@@ -3,3 +3,5 @@ noinst_HEADERS += \
 	%D%/internal/cleanup.h \
 	%D%/internal/endian.h \
 	%D%/internal/loopops.h
+vmpairincludedir = $(includedir)/vmpair
+vmpairinclude_HEADERS = %D%/vmpair/sync.h
