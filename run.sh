@@ -17,7 +17,7 @@ PACKAGES=(
 	# lab
 	corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents libvirt-daemon libvirt-daemon-driver-qemu
 	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping
-	busybox-static cpio curl jq procps util-linux
+	busybox-static cpio curl jq procps util-linux redis-server
 )
 CHECK_PACKAGES=(clang libclang-rt-14-dev shellcheck mandoc valgrind tcpdump bpftool)
 GUARD=/usr/sbin/policy-rc.d

@@ -11,7 +11,8 @@
 #
 # Namespaces: vl$LAB_ID-sw (the switches), vl$LAB_ID-cl (the client), vl$LAB_ID-n1 ... Planes, each a switch of its own:
 #   u  entry network and guests' clients   br-entry of a node   10.77.0.ID/24  fd77::ID/64   client: 10.77.0.250
-#   i  members among themselves            br-int of a node     192.168.77.(100+ID)/24, guests have 192.168.77.ID
+#   i  members among themselves            br-int of a node     192.168.77.(100+ID)/24, guests have 192.168.77.ID; 192.168.77.250
+#      is a host of its own for what members share
 #   c  corosync and vmpaird                clu0 of a node       10.78.0.ID/24  fd78::ID/64
 # State lives in $LAB_DIR, a tmpfs: a lab that was left behind is found there and torn down by the next lab_up.
 
@@ -140,16 +141,18 @@ link_up() { in_switch ip link set "$1${2:-u}" up; }
 # $LAB_DIR/$PROBE.json. It ends with the test.
 : "${PROBE:=probe}"
 declare -gA PROBE_FD PROBE_PID
-probe_start() { # probe_start ADDRESS [OPTION...]
-	local address=$1 fd
-	shift
+probe_start() { client_start probe "$@"; }     # probe_start ADDRESS [OPTION...]
+history_start() { client_start history "$@"; } # history_start ADDRESS [OPTION...]; probe_mark and probe_stop do for it as well
+client_start() { # client_start PROGRAM ADDRESS [OPTION...]
+	local program=$1 address=$2 fd
+	shift 2
 	rm -f "$LAB_DIR/$PROBE".{in,out,json}
 	mkfifo "$LAB_DIR/$PROBE.in"
 	exec {fd}<> "$LAB_DIR/$PROBE.in"
 	(
 		# the input of other clients must not stay open as long as this one runs
 		for other in "${PROBE_FD[@]}"; do exec {other}>&-; done
-		exec nsenter --net="$(lab_ns cl)" -- "$LAB_BUILD/tests/lab/probe" -o "$LAB_DIR/$PROBE.json" "$@" "$address" \
+		exec nsenter --net="$(lab_ns cl)" -- "$LAB_BUILD/tests/lab/$program" -o "$LAB_DIR/$PROBE.json" "$@" "$address" \
 			< "$LAB_DIR/$PROBE.in" > "$LAB_DIR/$PROBE.out" {fd}>&-
 	) &
 	PROBE_PID[$PROBE]=$!
@@ -170,12 +173,14 @@ probe_saw() { probe_since_mark | find_line "^$1"; } # probe_saw PATTERN: a line 
 probe_worst() { # the longest gap since the last mark that has ended, whole ms
 	probe_since_mark | awk '/^gap/ && $4 > worst {worst = $4} END {printf "%d\n", worst}'
 }
-probe_stop() { # summary: $LAB_DIR/$PROBE.json
+probe_stop() { # summary: $LAB_DIR/$PROBE.json; fails when the history checker found something wrong
 	local fd=${PROBE_FD[$PROBE]}
+	local rc=0
 	echo quit >&"$fd"
-	wait "${PROBE_PID[$PROBE]}"
+	wait "${PROBE_PID[$PROBE]}" || rc=$?
 	exec {fd}>&-
 	unset "PROBE_FD[$PROBE]" "PROBE_PID[$PROBE]"
+	return $rc
 }
 probe_value() { # probe_value SEGMENT KEY: a number of the summary; "all" for the totals
 	if [ "$1" = all ]; then
@@ -232,6 +237,11 @@ lab_switch_up() {
 	ip -n "vl$LAB_ID-cl" link set cl0 up
 	ip -n "vl$LAB_ID-cl" addr add 10.77.0.250/24 dev cl0
 	ip -n "vl$LAB_ID-cl" addr add fd77::fa/64 dev cl0
+	# what the members share (a database) is on their own plane, as in life
+	ip -n "vl$LAB_ID-cl" link add cl1 type veth peer name cli netns "vl$LAB_ID-sw"
+	ip -n "vl$LAB_ID-sw" link set cli master sw-i up
+	ip -n "vl$LAB_ID-cl" link set cl1 up
+	ip -n "vl$LAB_ID-cl" addr add 192.168.77.250/24 dev cl1
 	in_switch nft -f - <<- 'EOF'
 		table bridge lab {
 			set cut { type ifname; }
@@ -366,6 +376,9 @@ lab_domain_xml() { # lab_domain_xml NAME ENTRY_MAC: a domain as an operator writ
 	[ "$LAB_ACCEL" != kvm ] || type=kvm
 	sed -e "s/@TYPE@/$type/; s/@NAME@/$1/; s/@ENTRY_MAC@/$2/" "$LAB_SRC/guest/domain.xml.in"
 }
+lab_domain_apps() { # lab_domain_apps PAIR ENTRY_MAC APPS [STORE]: the same with applications in the guest (bank,redis,relay)
+	lab_domain_xml "$1" "$2" | sed -e "s|initrd.gz|initrd-apps.gz|; s|>128<|>256<|; s|nokaslr|& vmpair.apps=$3${4:+ vmpair.store=$4}|"
+}
 
 lab_node_boot() { # lab_node_boot NODE: process 1 and file systems; no daemon but syslog yet
 	LAB_NODE_DIR=$LAB_DIR/$1 LAB_STAGE=$LAB_BUILD/lab/stage LAB_GUEST_DIR=$LAB_BUILD/lab/guest \
@@ -418,8 +431,15 @@ lab_probe_accel() { # kvm when it boots the guest in time, else tcg; asked once 
 	cat "$cache"
 }
 
+lab_guest_programs() { # lab_guest_programs STAGE: what the guests with applications carry
+	local p
+	for p in sbin/vmpair-relay libexec/vmpair/redis-state; do
+		[ ! -x "$1/usr/$p" ] || echo "$1/usr/$p"
+	done
+}
+
 lab_build() { # lab tools, guest, and the programs under test as installed files
-	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck tests/lab/hurt tests/lab/vmpaird-faulty)
+	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck tests/lab/hurt tests/lab/vmpaird-faulty tests/lab/history)
 	[ -f "$LAB_BUILD/Makefile" ] || {
 		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
 		return 1
@@ -430,7 +450,6 @@ lab_build() { # lab tools, guest, and the programs under test as installed files
 	fi
 	mkdir -p "$LAB_BUILD/lab/cache"
 	make -s -C "$LAB_BUILD" "${tools[@]}" || return 1
-	"$LAB_SRC/guest/mkimage.sh" "$LAB_BUILD/lab/guest" || return 1
 	rm -rf "$LAB_BUILD/lab/stage.new"
 	mkdir -p "$LAB_BUILD/lab/stage.new/usr"
 	make -s -C "$LAB_BUILD" install prefix=/usr sysconfdir=/etc DESTDIR="$LAB_BUILD/lab/stage.new" \
@@ -438,6 +457,8 @@ lab_build() { # lab tools, guest, and the programs under test as installed files
 		tail -n 20 "$LAB_BUILD/lab/stage.log" >&2
 		return 1
 	}
+	# shellcheck disable=SC2046 # one word per program
+	"$LAB_SRC/guest/mkimage.sh" "$LAB_BUILD/lab/guest" $(lab_guest_programs "$LAB_BUILD/lab/stage.new") || return 1
 	if [ -d "$LAB_BUILD/lab/stage" ]; then # in place: nodes that run see the new files after their next boot
 		rm -rf "$LAB_BUILD/lab/stage.old"
 		mv "$LAB_BUILD/lab/stage" "$LAB_BUILD/lab/stage.old"

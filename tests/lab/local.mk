@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
 noinst_PROGRAMS += tests/lab/nodeinit tests/lab/probe
-check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt
+check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt tests/lab/history
+tests_lab_history_SOURCES = %D%/apps/history.c
 
 # The daemon with faults that can be switched on: to see the checks of the lab fail.
 check_PROGRAMS += tests/lab/vmpaird-faulty
@@ -14,6 +15,8 @@ dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
+	%D%/apps/bank.c \
+	%D%/apps/bank-state \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
 	%D%/bench/idle.sh \

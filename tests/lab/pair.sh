@@ -20,6 +20,13 @@ pair_create() { # pair_create NUMBER [NODE]: pair pN by pcs, from NODE (n1); ext
 		return 1
 	}
 }
+pair_apps() { # pair_apps NUMBER APPS [STORE]: before pair_create: its guests run these as well (bank,redis,relay)
+	local n
+	for n in $(lab_all); do
+		lab_domain_apps "p$1" "${LAB_ENTRY_MAC[$1 - 1]}" "$2" ${3+"$3"} > "$LAB_DIR/$n/etc/vmpair/p$1.xml"
+		cp "$LAB_SRC/apps/bank-state" "$LAB_DIR/$n/etc/vmpair/"
+	done
+}
 pair_net() { echo "192.168.$((76 + $1)).0"; }
 pair_status() { # pair_status NODE PAIR: the pair's object, empty when that node does not know it
 	on "$1" timeout 5 vmpair status --output=json "$2" 2> /dev/null | jq -c '.pairs[0] // empty'
