@@ -16,7 +16,9 @@ TESTS += %D%/test-bindcheck.sh
 
 EXTRA_DIST += \
 	%D%/apps/bank.c \
+	%D%/apps/apps-state \
 	%D%/apps/bank-state \
+	%D%/history.sh \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
 	%D%/bench/idle.sh \

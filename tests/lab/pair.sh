@@ -5,12 +5,12 @@
 
 # --- making and looking ------------------------------------------------------------------------------------------------
 
-pair_create() { # pair_create NUMBER [NODE]: pair pN by pcs, from NODE (n1); extra parameters in PAIR_PARAMS
+PAIR_PARAMS=()
+pair_create() { # pair_create NUMBER [NODE]: pair pN by pcs, from NODE (n1); extra parameters in the array PAIR_PARAMS
 	local i=$1 node=${2:-n1}
-	# shellcheck disable=SC2086 # one word per parameter
 	on "$node" pcs resource create "p$i" ocf:vmpair:pair pair="p$i" domain="/etc/vmpair/p$i.xml" \
 		entry="${LAB_ENTRY[i - 1]}/24,${LAB_ENTRY6[i - 1]}/64" entry_nic=br-entry \
-		internal_net="$(pair_net "$i")/24@br-int" ready=http:80/ stop_timeout=1s ${PAIR_PARAMS-} \
+		internal_net="$(pair_net "$i")/24@br-int" ready=http:80/ stop_timeout=1s "${PAIR_PARAMS[@]}" \
 		op monitor interval=10s timeout=20s role=Promoted on-fail=demote \
 		op monitor interval=11s timeout=20s role=Unpromoted \
 		op start timeout=120s op stop timeout=90s op promote timeout=30s op demote timeout=30s \
@@ -24,7 +24,7 @@ pair_apps() { # pair_apps NUMBER APPS [STORE]: before pair_create: its guests ru
 	local n
 	for n in $(lab_all); do
 		lab_domain_apps "p$1" "${LAB_ENTRY_MAC[$1 - 1]}" "$2" ${3+"$3"} > "$LAB_DIR/$n/etc/vmpair/p$1.xml"
-		cp "$LAB_SRC/apps/bank-state" "$LAB_DIR/$n/etc/vmpair/"
+		install -m 755 "$LAB_SRC"/apps/{bank,apps}-state "$LAB_DIR/$n/etc/vmpair/"
 	done
 }
 pair_net() { echo "192.168.$((76 + $1)).0"; }

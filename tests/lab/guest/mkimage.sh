@@ -72,7 +72,7 @@ done
 if [ -n "$stale" ]; then
 	root=$tmp/apps
 	mkdir -p "$root/bin"
-	cp "$src/../apps/bank-state" "$root/bin/"
+	cp "$src"/../apps/{bank,apps}-state "$root/bin/"
 	for a in "${apps[@]}"; do
 		cp -L "$a" "$root/bin/$(basename "$a")"
 		LD_LIBRARY_PATH=$(dirname "$a")/../lib ldd "$a" | awk '$2 == "=>" {print $3} $1 ~ /^\// {print $1}' | while read -r lib; do
