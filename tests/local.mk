@@ -238,6 +238,17 @@ tests_unit_test_loop_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 endif
 
 
+# --- framings ---
+if UNIT_TESTS
+FRAME_UNIT_TESTS = %D%/unit/test_frame_http1
+check_PROGRAMS += $(FRAME_UNIT_TESTS)
+TESTS += $(FRAME_UNIT_TESTS)
+%C%_unit_test_frame_http1_SOURCES = %D%/unit/test_frame_http1.c %D%/unit/framefeed.h
+%C%_unit_test_frame_http1_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_frame_http1_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_frame_http1_LDADD = libvmpframe.la $(CMOCKA_LIBS)
+endif
+
 # --- whole tree: headers, purity, man pages, examples ---
 
 

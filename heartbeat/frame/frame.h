@@ -11,8 +11,8 @@
  *         stand for method and target: gateways put one X-Request-Id on several calls. Requests with a safe method have
  *         no id: they are executed anew, a kept answer to a read would be stale. Who can guess another's key can get its
  *         answer, so keys should be random, as the draft of Idempotency-Key demands.
- * resp    RESP2 and inline commands. MULTI up to EXEC is one unit; the parser acknowledges the commands in between (interim)
- *         when the client waits for it. What needs a connection's own state (SELECT, WATCH, AUTH, SUBSCRIBE, ...) is refused,
+ * resp    RESP2 and inline commands. MULTI up to EXEC is one unit; the parser acknowledges the commands before EXEC itself
+ *         (interim) and has the backend's "+QUEUED" swallowed, so what is answered, kept and compared is EXEC's answer. What needs a connection's own state (SELECT, WATCH, AUTH, SUBSCRIBE, ...) is refused,
  *         in mirror kind also what waits, what stops the server and what writes by chance (SPOP, XADD with *).
  * line    a line, an answer of one line. The id is a field, counted from 1, separated by blanks.
  * length-prefixed  a big- or little-endian length of 1, 2, 4 or 8 bytes, then as many bytes. The id is at a fixed place in them.
@@ -119,19 +119,17 @@ struct vmp_unit {
 struct vmp_frame_req {	/* private; all zero = at the beginning of a unit */
 	uint32_t pos;		/* everything before is understood */
 	uint32_t scanned;	/* no line end between pos and here */
-	uint32_t line;		/* where the current command or field began */
+	uint32_t line;		/* http1: end of the target; resp: where the current command began */
+	uint32_t body_end;	/* http1: or the end of the chunk's data, or where the trailer began */
 	uint32_t flags;
-	uint32_t body_end;	/* or end of the current chunk, with its CRLF */
-	uint32_t left;		/* resp: arguments still to come */
-	uint32_t count;		/* fields; resp: commands in this unit */
+	uint32_t count;		/* http1: fields; resp: commands of a transaction before EXEC */
 	uint32_t acked;		/* resp: of them acknowledged */
-	uint32_t skip_acks;	/* resp: of those, the backend's own answers are swallowed */
-	uint64_t scope;
+	uint32_t left;		/* resp: arguments still to come */
+	uint32_t ext;		/* http1: bytes of chunk extensions */
 	uint16_t seen;
 	uint8_t state;
-	uint8_t verdict;	/* resp: what is to become of the command */
-	uint8_t ext;		/* http1: bytes of chunk extensions, in units of 16 */
 	uint8_t id_len, id_kind;
+	uint64_t length;
 	char id[VMP_FRAME_ID_MAX];
 };
 
@@ -139,7 +137,8 @@ struct vmp_frame_req {	/* private; all zero = at the beginning of a unit */
  * buf begins at a unit and holds len bytes; call again with more bytes behind the same ones (the memory may have moved).
  *   1   *ret is a whole unit of ret->len bytes; *st is ready for the next
  *   0   more is needed. With ret->interim: the client waits for these bytes; they leave behind all earlier answers of the
- *       connection (http1: "100 Continue"; resp: "+QUEUED"). Then call again, also without new bytes
+ *       connection (http1: "100 Continue"; resp: "+QUEUED"). Then call again, also without new bytes;
+ *       who parses a unit again to dispatch it just goes on
  *   -EBADMSG, -EMSGSIZE   send ret->reply behind all earlier answers, close, count ret->why; *st is useless
  * *ret is always set as a whole.
  */
@@ -167,7 +166,8 @@ struct vmp_frame_ans {	/* private */
 	uint32_t part_flags;
 	uint64_t left;		/* bytes of body or chunk; resp: of the bulk string */
 	uint64_t items;		/* resp: values still to come */
-	uint16_t status;
+	uint32_t pos, count, vary_off, vary_len;
+	uint16_t seen, status;
 	uint8_t state;
 };
 
