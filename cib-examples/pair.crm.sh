@@ -31,6 +31,4 @@ END
 #   crm configure location web-not-on-n3 web-clone -inf: n3
 #   crm configure colocation report-with-web inf: report web-clone:Promoted
 #   crm configure order web-then-report Mandatory: web-clone:promote report:start
-# After a partition has healed there are three members for a moment; this makes Pacemaker prefer the primary and its standby:
-#   crm configure location web-keep web-clone rule master-web: defined master-web
 # Do not put the entry address under Pacemaker (IPaddr2): vmpaird alone moves it.

@@ -27,7 +27,5 @@ $PCS resource create "$PAIR" ocf:vmpair:pair \
 #   pcs constraint location web-clone avoids n3
 #   pcs constraint colocation add report with Promoted web-clone
 #   pcs constraint order promote web-clone then start report
-# After a partition has healed there are three members for a moment; this makes Pacemaker prefer the primary and its standby:
-#   pcs constraint location web-clone rule score-attribute=master-web defined master-web
 # Do not put the entry address under Pacemaker (IPaddr2): vmpaird alone moves it.
 # Everyday work: vmpair switchover web; pcs resource move web-clone --promoted; pcs resource update web entry=...  (live)

@@ -95,6 +95,8 @@ struct vmp_member {
 	uint64_t monitor_token, monitor_ns;
 	uint64_t handed_ns;               /* since when another node is primary instead of this one; 0 = Pacemaker knows */
 	bool stop_handed;                 /* the demote before the stop is done */
+	bool retired;                     /* STOPPING by itself (A5), not asked by Pacemaker */
+	uint64_t retired_ns;              /* since when Pacemaker is told to keep off this node for that; 0 = it is not */
 	bool stop_failed;                 /* STOPPING, but nothing is under way: the process would not go */
 	uint64_t job;                     /* the newest that prepares a start */
 

@@ -26,6 +26,8 @@ enum {
 	START_TIMEOUT_MS = 60000,
 	FLIP_WAIT_MS = 5000,
 	MONITOR_WAIT_MS = 700,
+	LET_BACK_MS = 5000,
+	MEMBERS_FRESH_MS = 1000, /* daemons say five times a second which members they have */
 };
 
 /* --- lookup ---------------------------------------------------------------------------------------------------------- */
@@ -529,6 +531,12 @@ static void checker_begin(void *data)
 	vmp_loop_timer(c->d->loop, &c->timer, deadline, checker_deadline, c);
 }
 
+/* The voter with that index has just said which members it has. */
+static bool told_lately(const struct vmp_daemon *d, unsigned voter)
+{
+	return d->core.peer[voter].members_ns && vmp_now_ns() - d->core.peer[voter].members_ns < MEMBERS_FRESH_MS * ms_ns;
+}
+
 /* Watch the peer member over the internal net while both members run. */
 static void watch_peer(struct vmp_member *m)
 {
@@ -536,9 +544,14 @@ static void watch_peer(struct vmp_member *m)
 	uint8_t node = 0;
 
 	if (m->phase == VMP_HOST_RUNNING && m->params.has_internal && m->ready_spec.kind != VMP_PROBE_NONE && vmp_member_view(m, &v))
-		for (unsigned i = 0; i < m->d->core.config.n; i++)
-			if (m->d->core.config.voter[i].node != m->d->node && (v.peer[i].flags & VMP_MEMBER_READY))
-				node = m->d->core.config.voter[i].node;
+		for (unsigned i = 0; i < m->d->core.config.n; i++) {
+			uint8_t n = m->d->core.config.voter[i].node;
+
+			/* What a lost node said last must not stand for the link to the one that has come in its place. */
+			if (n != m->d->node && (v.peer[i].flags & VMP_MEMBER_READY) && told_lately(m->d, i) &&
+			    (!node || n == v.primary || n == v.sync_node))
+				node = n;
+		}
 	if (node == m->peer_node)
 		return;
 	checker_stop(&m->peer);
@@ -907,6 +920,7 @@ static void stopped(struct vmp_member *m)
 	vmp_group_publish_soon(m->d);
 	if (token)
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+	m->retired = false;
 	if (m->monitor_token) {
 		vmp_ctl_reply_ocf(m->d->ctl, m->monitor_token, VMP_OCF_NOT_RUNNING, "");
 		m->monitor_token = 0;
@@ -935,7 +949,7 @@ static void stop_failed(struct vmp_member *m, const char *why)
 
 void vmp_member_stop_now(struct vmp_member *m)
 {
-	struct vmp_virt_stop how = { .graceful_ms = m->params.stop_timeout_ms };
+	struct vmp_virt_stop how = { .graceful_ms = m->retired ? 0 : m->params.stop_timeout_ms, .destroy_ms = m->retired ? 200 : 0 };
 	int r;
 
 	m->stop_handed = true;
@@ -982,6 +996,55 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token)
 		vmp_gate_close(m->d->gate, m->id, 0);
 		vmp_member_stop_now(m);
 	}
+}
+
+/* --- a third member (A5) ----------------------------------------------------------------------------------------------------------------- */
+static bool surplus(const struct vmp_member *m, const struct vmp_pair_view *v)
+{
+	const struct vmp_daemon *d = m->d;
+	struct vmp_agree_third in = { .frozen = m->frozen, .role_none = v->role == VMP_ROLE_NONE, .member = m->member,
+				      .holder_member = v->reg.state.holder_member, .sync_member = v->reg.state.sync_member,
+				      .apart = !d->corosync_up };
+
+	for (unsigned i = 0; i < d->core.config.n && in.n_heard < VMP_AGREE_HEARD_MAX; i++) {
+		uint8_t node = d->core.config.voter[i].node;
+
+		if (node == d->node || !(v->peer[i].flags & VMP_MEMBER_RUNNING) || !told_lately(d, i))
+			continue;
+		in.heard[in.n_heard++] = v->peer[i].member;
+		in.apart |= !vmp_group_has(d, node);
+	}
+	return vmp_agree_surplus(&in);
+}
+
+static void end_if_surplus(struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+
+	if (m->phase != VMP_HOST_RUNNING || !vmp_member_view(m, &v) || !surplus(m, &v))
+		return;
+	vmp_log(LOG_NOTICE, "%s: VM is ended: the pair has become whole without it (primary on %s)", m->name, vmp_node_name(m->d, v.primary));
+	vmp_journal_add(m->d->journal, m->name, v.reg.state.epoch, "surplus", "VM is ended: the pair has become whole without it (primary on %s)",
+			vmp_node_name(m->d, v.primary));
+	m->phase = VMP_HOST_STOPPING;
+	m->retired = true;
+	if (m->d->pcmk && m->rsc[0] && vmp_pcmk_ban(m->d->pcmk, m->name, m->rsc, true) == 0)
+		m->retired_ns = vmp_now_ns();
+	vmp_gate_close(m->d->gate, m->id, 0);
+	vmp_member_stop_now(m);
+}
+
+/* Once the cluster has been one again for a while, Pacemaker has seen that there are two members, and may use this node as any other. */
+static void let_back(struct vmp_member *m)
+{
+	struct vmp_daemon *d = m->d;
+
+	if (!m->retired_ns)
+		return;
+	if (!d->quorate)
+		m->retired_ns = vmp_now_ns();
+	else if (vmp_now_ns() - m->retired_ns >= LET_BACK_MS * ms_ns && d->pcmk && vmp_pcmk_ban(d->pcmk, m->name, m->rsc, false) == 0)
+		m->retired_ns = 0;
 }
 
 /* --- events of the virtual machines ---------------------------------------------------------------------------------------------------- */
@@ -1236,6 +1299,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 
 		if (!m->used)
 			continue;
+		let_back(m);
 		if (m->phase == VMP_HOST_IDLE && m->cib_known) {
 			forget_if_deleted(m);
 			continue;
@@ -1246,6 +1310,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 		track_told(m);
 		update_score(m);
 		watch_peer(m);
+		end_if_surplus(m);
 		if (m->monitor_token && vmp_member_flip_pending(m)) {
 			/* A transition that was aborted meanwhile waits for this very answer; the next monitor tells the truth. */
 			if (vmp_now_ns() - m->monitor_ns > MONITOR_WAIT_MS * ms_ns) {

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/proc.h"
@@ -30,9 +31,9 @@
 struct job {
 	struct job *next;
 	struct hub *hub;
-	bool is_cib;
-	/* score */
-	char pair[64], node[64], attr[160], value[16];
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN } kind;
+	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
+	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
 	bool set;
 	uint32_t score;
@@ -160,23 +161,44 @@ static void run_cib(struct job *j)
 	j->rc = vmp_cib_parse(text, len, j->cib_node, j->cib, j->reason, sizeof(j->reason));
 }
 
-static void run_score(struct job *j)
+static int write_attr(struct job *j, char *attr, char *value)
 {
 	static char opt_n[] = "-n", opt_node[] = "-N", opt_value[] = "-U", opt_delete[] = "-D";
-	char *argv[] = {
-		j->program, opt_n, j->attr, opt_node, j->node, j->set ? opt_value : opt_delete, j->set ? j->value : NULL, NULL,
-	};
-	j->rc = vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
+	char *argv[] = {j->program, opt_n, attr, opt_node, j->node, value ? opt_value : opt_delete, value, NULL};
+	return vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
+}
+
+static void run_score(struct job *j)
+{
+	j->rc = write_attr(j, j->attr, j->set ? j->value : NULL);
+}
+
+/*
+ * Named as if an operation "surplus" had failed, which crm_mon -f and "resource cleanup" understand. The time lets it expire by the
+ * resource's failure-timeout, should nobody take it back; it is written last, and removed last, because without it nothing expires.
+ */
+static void run_ban(struct job *j)
+{
+	static char infinity[] = "INFINITY";
+	char attr[200], when[32];
+	snprintf(attr, sizeof(attr), "fail-count-%s#surplus_0", j->rsc);
+	j->rc = write_attr(j, attr, j->set ? infinity : NULL);
+	if (j->rc)
+		return;
+	snprintf(attr, sizeof(attr), "last-failure-%s#surplus_0", j->rsc);
+	snprintf(when, sizeof(when), "%lld", (long long)time(NULL));
+	j->rc = write_attr(j, attr, j->set ? when : NULL);
 }
 
 static void *job_thread(void *data)
 {
 	struct job *j = data;
 	struct hub *h = j->hub;
-	if (j->is_cib)
-		run_cib(j);
-	else
-		run_score(j);
+	switch (j->kind) {
+	case JOB_SCORE: run_score(j); break;
+	case JOB_CIB: run_cib(j); break;
+	case JOB_BAN: run_ban(j); break;
+	}
 	pthread_mutex_lock(&h->lock);
 	if (h->closed) {
 		job_free(j);
@@ -323,6 +345,12 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 		e->retry_ns = 0;
 }
 
+static void why_failed(const struct job *j, char *reason, size_t size)
+{
+	snprintf(reason, size, "%s", j->rc == -ETIMEDOUT ? "attrd_updater did not end in time" : j->output[0] ? j->output :
+		 j->rc < 0 ? strerror(-j->rc) : "attrd_updater failed");
+}
+
 static void score_finished(struct vmp_pcmk *p, const struct job *j)
 {
 	p->running--;
@@ -351,8 +379,7 @@ static void score_finished(struct vmp_pcmk *p, const struct job *j)
 	}
 	char reason[320];
 	if (rc < 0)
-		snprintf(reason, sizeof(reason), "%s", j->rc == -ETIMEDOUT ? "attrd_updater did not end in time" :
-			 j->output[0] ? j->output : j->rc < 0 ? strerror(-j->rc) : "attrd_updater failed");
+		why_failed(j, reason, sizeof(reason));
 	/* Events last: a callback may set scores, or forget the pair. */
 	if (forget)
 		memset(e, 0, sizeof(*e));
@@ -448,6 +475,37 @@ enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p)
 	return p->state;
 }
 
+/* --- ban --- */
+
+int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
+{
+	if (!*pair || !*rsc || strlen(pair) >= sizeof(p->pairs[0].pair) || strlen(rsc) >= sizeof(p->pairs[0].rsc))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_BAN;
+	j->set = on;
+	strcpy(j->pair, pair);
+	strcpy(j->rsc, rsc);
+	strcpy(j->node, p->node);
+	strcpy(j->program, p->program);
+	j->timeout_ms = (int)p->par.deadline_ms;
+	int rc = job_start(p, j);
+	if (rc < 0)
+		job_free(j);
+	return rc;
+}
+
+static void ban_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.ban_done)
+		p->par.ban_done(p->par.data, j->pair, j->set, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
 /* --- CIB --- */
 
 static void cib_start(struct vmp_pcmk *p)
@@ -457,7 +515,7 @@ static void cib_start(struct vmp_pcmk *p)
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return;
-	j->is_cib = true;
+	j->kind = JOB_CIB;
 	snprintf(j->path, sizeof(j->path), "%s/" CIB_FILE, p->cib_dir);
 	snprintf(j->cib_node, sizeof(j->cib_node), "%s", p->node);
 	if (job_start(p, j) < 0) {
@@ -552,10 +610,11 @@ static void hub_io(int fd, short revents, void *data)
 	while (rev) {
 		struct job *j = rev;
 		rev = j->next;
-		if (j->is_cib)
-			cib_finished(p, j);
-		else
-			score_finished(p, j);
+		switch (j->kind) {
+		case JOB_SCORE: score_finished(p, j); break;
+		case JOB_CIB: cib_finished(p, j); break;
+		case JOB_BAN: ban_finished(p, j); break;
+		}
 		job_free(j);
 	}
 	cib_start(p);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pacemaker, as far as the daemon talks to it: promotion scores are written by attrd_updater in short-lived processes, and the CIB's file
- * is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are started and awaited, and the CIB is
- * read and parsed, in short-lived threads of ordinary priority, whose results come back through an eventfd.
+ * Pacemaker, as far as the daemon talks to it: promotion scores and bans are written by attrd_updater in short-lived
+ * processes; the CIB's file is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are
+ * started and awaited, and the CIB is read and parsed, in short-lived threads of ordinary priority, whose results come back through an
+ * eventfd.
  *
  * Scores: per pair one process at a time (four in all), in the order in which values were set; of several values waiting for the same node the newest wins.
  * A process that exceeds the deadline is killed. After a failure the value is tried again with a growing delay (0.5 to 30 s) until written or
@@ -71,6 +72,7 @@ struct vmp_pcmk_params {
 	void (*state)(void *data, enum vmp_pcmk_state state, const char *reason);	/* on change only */
 	/* A value is written (rc 0) or could not be written at this attempt (rc -errno); took_ms = age of the request. */
 	void (*score_done)(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms);
+	void (*ban_done)(void *data, const char *pair, bool on, int rc, const char *reason);	/* rc 0, or -errno with a reason */
 	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
 	void (*cib_error)(void *data, const char *reason);
 };
@@ -85,6 +87,13 @@ int vmp_pcmk_score(struct vmp_pcmk *p, const char *pair, const char *rsc, const 
 void vmp_pcmk_rewrite(struct vmp_pcmk *p, const char *pair);
 /* The pair is gone here: deletes the own attribute and forgets the pair. */
 void vmp_pcmk_forget(struct vmp_pcmk *p, const char *pair);
+/*
+ * Keeps the resource off this node, by a fail count of INFINITY, or takes that back. Pacemaker then stops its instance here, not as failed,
+ * and starts none. Transient attributes only: unlike crm_resource --ban or --refresh it leaves the CIB's configuration alone, by a change of
+ * which the CIB of a partition without quorum could win over that of the others when they merge. No effect where migration-threshold is 0.
+ * Tried once; ban_done tells. 0, -EINVAL, -errno.
+ */
+int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on);
 enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p);
 
 uint64_t vmp_pcmk_deadline_ns(const struct vmp_pcmk *p);

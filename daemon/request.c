@@ -337,6 +337,12 @@ static json_t *no_second_member(struct vmp_daemon *d, const char *pair)
 	return json_sprintf("no second member: %s", text);
 }
 
+/* NULL, shown as null, for what a node that is not there said before. */
+static json_t *said(const json_t *p, bool there, const char *key)
+{
+	return there ? json_object_get(p, key) : NULL;
+}
+
 static json_t *pair_status(struct vmp_daemon *d, const char *name)
 {
 	struct vmp_member *m = vmp_member_by_name(d, name);
@@ -355,12 +361,14 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 		unsigned node = d->nodes[i].id;
 		const json_t *p = vmp_group_pair(d, node, name);
 		const char *role = p ? get_text(p, "role") : "";
+		bool there;
 
 		if (!p || !strcmp(role, "stopped"))
 			continue;
-		if (!vmp_group_has(d, node))
-			role = "unknown";
-		n_members++;
+		there = vmp_group_has(d, node);
+		if (!there)
+			role = "unknown"; /* what it said last may have changed since */
+		n_members += there;
 		if (!strcmp(role, "primary")) {
 			primary = node;
 			mode = get_text(p, "mode");
@@ -375,11 +383,11 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 			frozen_reason = get_text(p, "frozen_reason");
 		}
 		json_array_append_new(members, json_pack("{s:s s:i s:s s:O? s:O? s:O? s:O? s:O? s:O? s:s}", "node", d->nodes[i].name, "id",
-							 (int)node, "role", role, "running", json_object_get(p, "running"), "ready",
-							 json_object_get(p, "ready"), "pid", json_object_get(p, "pid"), "internal",
-							 json_object_get(p, "internal"), "told", json_object_get(p, "told"), "score",
-							 json_object_get(p, "score"), "reason", get_text(p, "reason")));
-		if (*get_text(p, "reason"))
+							 (int)node, "role", role, "running", said(p, there, "running"), "ready",
+							 said(p, there, "ready"), "pid", said(p, there, "pid"), "internal",
+							 json_object_get(p, "internal"), "told", said(p, there, "told"), "score",
+							 said(p, there, "score"), "reason", there ? get_text(p, "reason") : ""));
+		if (there && *get_text(p, "reason"))
 			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "reason")));
 	}
 	if (m && have && v.role == VMP_ROLE_HOLDING) {

@@ -103,6 +103,19 @@ static void on_score_done(void *data, const char *pair, const char *node, bool s
 		m->score_written = true;
 }
 
+static void on_ban_done(void *data, const char *pair, bool on, int rc, const char *reason)
+{
+	struct vmp_daemon *d = data;
+	struct vmp_member *m = vmp_member_by_name(d, pair);
+	const char *what = on ? "Pacemaker is to keep the pair off this node" : "Pacemaker may use this node for the pair again";
+
+	vmp_journal_add(d->journal, pair, 0, on ? "kept-off" : "let-back", "%s%s%s", what, rc < 0 ? ", not written: " : "", reason);
+	if (rc < 0)
+		vmp_log(LOG_WARNING, "%s: %s, not written: %s", pair, what, reason);
+	if (m && rc < 0 && !on)
+		m->retired_ns = vmp_now_ns();
+}
+
 static void on_cib(void *data, const struct vmp_cib *cib)
 {
 	vmp_member_cib(data, cib);
@@ -162,7 +175,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;

@@ -89,7 +89,7 @@ static void print_pair(const json_t *p)
 	putchar('\n');
 	json_array_foreach(json_object_get(p, "members"), i, m) {
 		printf("  %-12s %-9s %-8s %-9s", str(m, "node"), str(m, "role"), yes(m, "running") ? "running" : "-",
-		       yes(m, "ready") ? "ready" : "not ready");
+		       yes(m, "ready") ? "ready" : json_is_null(json_object_get(m, "ready")) ? "-" : "not ready");
 		if (num(m, "pid"))
 			printf(" pid %-7" PRId64, num(m, "pid"));
 		if (*str(m, "internal"))

@@ -71,6 +71,21 @@ struct vmp_agree_out vmp_agree_monitor(const struct vmp_agree_in *in)
 	return truth(in, told);
 }
 
+bool vmp_agree_surplus(const struct vmp_agree_third *in)
+{
+	bool holder = false, second = false;
+
+	if (!in->member || in->frozen || !in->apart || !in->role_none || in->member == in->holder_member || in->member == in->sync_member)
+		return false;
+	for (unsigned i = 0; i < in->n_heard; i++) {
+		if (in->heard[i] == in->holder_member)
+			holder = true;
+		else if (in->sync_member ? in->heard[i] == in->sync_member : in->heard[i] != in->member)
+			second = true;
+	}
+	return holder && second;
+}
+
 struct vmp_agree_score vmp_agree_score(uint64_t epoch, bool primary, bool standby_ready)
 {
 	struct vmp_agree_score s = {0};

@@ -12,6 +12,12 @@
  *     the scores is in, but at most two monitor intervals (VMP_AGREE_GRACE_MIN_MS to VMP_AGREE_GRACE_MAX_MS); then 7 when its VM is
  *     gone, 0 when it runs as standby. Nobody to take over, or frozen: the truth at once, since no flip will come.
  *  A4 VM not known yet (the daemon has just started): as A3, what Pacemaker expects for the same bounded time, then 1.
+ *
+ * Third member
+ *  A5 A node that was cut off comes back with a member while the pair has become whole without it. Pacemaker would then count three, and
+ *     stop one of them before all promotion scores are known again: by instance number, which may mean the primary. The daemons hear each
+ *     other before corosync has merged its membership, and in this time the returning member ends by itself: its content is on record
+ *     nowhere. It does so only if it is neither holder nor standby of the newest state, and both of these are heard to run.
  */
 #ifndef VMP_AGREE_H
 #define VMP_AGREE_H
@@ -63,6 +69,22 @@ struct vmp_agree_out {
 };
 
 struct vmp_agree_out vmp_agree_monitor(const struct vmp_agree_in *in);
+
+#define VMP_AGREE_HEARD_MAX 8u
+
+struct vmp_agree_third {
+	bool frozen;
+	bool apart;			/* corosync has not joined this node with those of the two others: Pacemaker does not know of three yet */
+	bool role_none;			/* this node neither holds the pair nor claims it */
+	uint64_t member;		/* content id of the own member, 0: none runs */
+	uint64_t holder_member;		/* of the newest state known here, 0: none */
+	uint64_t sync_member;		/* ... 0: no standby is in sync yet */
+	unsigned n_heard;
+	uint64_t heard[VMP_AGREE_HEARD_MAX];	/* members that their nodes have just said to run */
+};
+
+/* A5. With no standby on record yet, any second member that runs counts as the one that is about to be. */
+bool vmp_agree_surplus(const struct vmp_agree_third *in);
 
 /*
  * Promotion score. Standbys that are in sync and ready: VMP_AGREE_BASE. The primary: above it by its epoch's counter (plus 1), so that a later primary

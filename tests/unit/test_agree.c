@@ -178,6 +178,32 @@ static void scores(void **state)
 	assert_true(vmp_agree_score(UINT64_MAX, true, true).score < 1000000);
 }
 
+static void third_member_ends_only_when_two_others_are_the_pair(void **state)
+{
+	(void)state;
+	const struct vmp_agree_third back = {
+		.apart = true, .role_none = true, .member = 1, .holder_member = 2, .sync_member = 3, .n_heard = 2, .heard = {3, 2},
+	};
+	struct vmp_agree_third in = back;
+	assert_true(vmp_agree_surplus(&in));
+	in.sync_member = 0;	/* the new standby runs and is not on record yet */
+	assert_true(vmp_agree_surplus(&in));
+
+	in = back; in.member = 0; assert_false(vmp_agree_surplus(&in));
+	in = back; in.frozen = true; assert_false(vmp_agree_surplus(&in));
+	in = back; in.apart = false; assert_false(vmp_agree_surplus(&in));
+	in = back; in.role_none = false; assert_false(vmp_agree_surplus(&in));
+	in = back; in.member = in.holder_member; assert_false(vmp_agree_surplus(&in));
+	in = back; in.member = in.sync_member; assert_false(vmp_agree_surplus(&in));
+	/* one of the two is not heard, or another one than the one on record runs there */
+	in = back; in.n_heard = 1; assert_false(vmp_agree_surplus(&in));
+	in = back; in.heard[0] = 4; assert_false(vmp_agree_surplus(&in));
+	in = back; in.heard[1] = 4; assert_false(vmp_agree_surplus(&in));
+	in = back; in.sync_member = 0; in.n_heard = 1; in.heard[0] = 2; assert_false(vmp_agree_surplus(&in));
+	/* nobody holds the pair: whoever is left may be needed */
+	in = back; in.holder_member = in.sync_member = 0; assert_false(vmp_agree_surplus(&in));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -189,6 +215,7 @@ int main(void)
 		cmocka_unit_test(unknown_vm_is_never_7),
 		cmocka_unit_test(every_answer_is_allowed),
 		cmocka_unit_test(scores),
+		cmocka_unit_test(third_member_ends_only_when_two_others_are_the_pair),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,9 @@ struct world {
 	char dir[64], program[96], cib_dir[96];
 	struct pollloop *loop;
 	struct vmp_pcmk *p;
-	unsigned done, failed, states, cibs, cib_errors;
+	unsigned done, failed, states, cibs, cib_errors, bans;
+	int ban_rc;
+	bool banned;
 	enum vmp_pcmk_state state;
 	struct vmp_cib cib;
 	char log[8192];
@@ -47,6 +49,16 @@ static void on_done(void *data, const char *pair, const char *node, bool set, ui
 		w->failed++;
 	else
 		w->done++;
+}
+
+static void on_ban_done(void *data, const char *pair, bool on, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_string_equal(pair, "web");
+	assert_int_equal(rc == 0, reason[0] == '\0');
+	w->banned = on;
+	w->ban_rc = rc;
+	w->bans++;
 }
 
 static void on_cib(void *data, const struct vmp_cib *cib)
@@ -119,7 +131,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 {
 	char reason[128];
 	struct vmp_pcmk_params par = {
-		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
+		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
 	assert_int_equal(vmp_pcmk_new(&w->p, &par, reason, sizeof(reason)), 0);
@@ -445,6 +457,37 @@ static void cib_bad(void **state)
 	}
 }
 
+static void ban_and_back(void **state)
+{
+	struct world *w = *state;
+	const long long t0 = (long long)time(NULL);
+	long long when = 0;
+	assert_int_equal(vmp_pcmk_ban(w->p, "web", "vm-web", true), 0);
+	wait_count(w, &w->bans, 1);
+	assert_true(w->banned);
+	assert_int_equal(w->ban_rc, 0);
+	assert_int_equal(sscanf(calls(w), "-n fail-count-vm-web#surplus_0 -N n1 -U INFINITY\n-n last-failure-vm-web#surplus_0 -N n1 -U %lld\n",
+				&when), 1);
+	assert_true(when >= t0 && when <= t0 + 20);
+	drop(w, "log");
+	assert_int_equal(vmp_pcmk_ban(w->p, "web", "vm-web", false), 0);
+	wait_count(w, &w->bans, 2);
+	assert_false(w->banned);
+	assert_string_equal(calls(w), "-n fail-count-vm-web#surplus_0 -N n1 -D\n-n last-failure-vm-web#surplus_0 -N n1 -D\n");
+	drop(w, "log");
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_ban(w->p, "web", "vm-web", true), 0);
+	wait_count(w, &w->bans, 3);
+	assert_int_equal(w->ban_rc, -ECOMM);
+	pollloop_advance(w->loop, 60000 * MS);
+	for (int i = 0; i < 5; i++)
+		turn(w);
+	assert_int_equal(w->bans, 3);
+	/* says nothing about whether scores can be written */
+	assert_int_equal(w->states, 0);
+	assert_int_equal(vmp_pcmk_ban(w->p, "web", "", true), -EINVAL);
+}
+
 static void cib_file_is_watched(void **state)
 {
 	struct world *w = *state;
@@ -488,6 +531,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_hanging_process_is_ended, setup_short, teardown),
 		cmocka_unit_test_setup_teardown(periodic_refresh, setup_short, teardown),
 		cmocka_unit_test_setup_teardown(forgotten_pair, setup, teardown),
+		cmocka_unit_test_setup_teardown(ban_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
 		cmocka_unit_test(cib_simple),
