@@ -33,6 +33,22 @@ EXTRA_DIST += tests/trace/demote.txt tests/trace/first-start.txt tests/trace/fro
 	tests/trace/two-voters.txt tests/trace/vm-exit.txt
 
 
+# --- libvmpair ---
+if UNIT_TESTS
+SYNC_UNIT_TESTS = %D%/unit/test_record %D%/unit/test_session
+check_PROGRAMS += $(SYNC_UNIT_TESTS)
+TESTS += $(SYNC_UNIT_TESTS)
+%C%_unit_test_record_SOURCES = %D%/unit/test_record.c
+%C%_unit_test_record_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_record_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_record_LDADD = libvmpair.a $(CMOCKA_LIBS)
+%C%_unit_test_session_SOURCES = %D%/unit/test_session.c
+%C%_unit_test_session_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_session_LDADD = libvmpair.a $(CMOCKA_LIBS)
+endif
+
+
 # --- network, configuration, persistence ---
 if UNIT_TESTS
 check_PROGRAMS += tests/unit/test_conf

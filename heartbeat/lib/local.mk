@@ -4,8 +4,12 @@
 lib_LTLIBRARIES += libvmpair.la
 lib_LIBRARIES += libvmpair.a
 VMPAIR_LIB_SOURCES = \
-	%D%/record.c
-libvmpair_la_SOURCES = $(VMPAIR_LIB_SOURCES)
+	%D%/link.c \
+	%D%/record.c \
+	%D%/session.c \
+	%D%/stream.c \
+	%D%/table.c
+libvmpair_la_SOURCES = $(VMPAIR_LIB_SOURCES) %D%/session.h %D%/bugs.def
 libvmpair_la_CFLAGS = $(AM_CFLAGS)
 # current:revision:age; a release that adds functions raises current and age, one that changes or takes any raises current only
 libvmpair_la_LDFLAGS = -version-info 0:0:0 -no-undefined -Wl,-z,relro,-z,now \

@@ -174,7 +174,7 @@ struct vmpair_request {
 /*
  * A request, whole (LAST) or in parts. *ret_number: its newest record. 0; -ENOBUFS: no memory left, nothing has happened: stop reading
  * clients until vmpair_session_room(); -EMSGSIZE: longer than request_max (what was recorded of it is dropped); -EEXIST: (conn, seq) is
- * complete already; -EINVAL; -EPERM: not primary. A request counts as accepted when it is complete.
+ * complete already; -ENOMEM: it was dropped; -EINVAL; -EPERM: not primary. A request counts as accepted when it is complete.
  */
 int vmpair_session_request(struct vmpair_session *s, uint64_t now_ns, const struct vmpair_request *req, uint64_t *ret_number);
 /* Optional: a connection was opened; data may tell from where. 0, -ENOBUFS, -EEXIST, -EMSGSIZE, -EPERM. */
@@ -187,13 +187,16 @@ int vmpair_session_dispatched(struct vmpair_session *s, uint64_t conn, uint32_t 
 /*
  * Bytes of the answer, in order; flags LAST, NO_DIGEST. They may leave when *ret_number may (0: nothing to wait for). On a standby of
  * the mirror kind: its own application's answer, which is compared; *ret_number is 0 then. ret_number may be NULL.
- * 0; -ENOBUFS (nothing has happened, come again); -ENOENT: no such request, or not dispatched; -EALREADY: it has its answer.
+ * Journal: an answer may be given to a request that was not dispatched (by the caller itself). Without an id, and with mirror, parts of
+ * an answer cost no record each.
+ * 0; -ENOBUFS (nothing has happened, come again); -ENOMEM: it cannot be completed, drop it; -ENOENT: no such request, or (mirror) not
+ * dispatched; -EALREADY: it has its answer.
  */
 int vmpair_session_answer(struct vmpair_session *s, uint64_t now_ns, uint64_t conn, uint32_t seq, const void *data, size_t len,
 			  unsigned int flags, uint64_t *ret_number);
-/* The client has the answer. 0; -ENOENT; -EBUSY: not answered. */
+/* The client has the answer. 0; -ENOENT; -EBUSY: not answered; -ENOMEM: nothing has happened (so for drop and close). */
 int vmpair_session_done(struct vmpair_session *s, uint64_t now_ns, uint64_t conn, uint32_t seq);
-/* The request will not be answered (any more); `why` goes to the standby. 0; -ENOENT. */
+/* The request will not be answered (any more); `why` goes to the standby. 0; -ENOENT; -EALREADY: it has its answer. */
 int vmpair_session_drop(struct vmpair_session *s, uint64_t conn, uint32_t seq, const char *why);
 /* The connection is closed: incomplete requests are dropped, answered ones are done, the others as soon as they are answered. 0; -ENOENT. */
 int vmpair_session_close(struct vmpair_session *s, uint64_t now_ns, uint64_t conn);
@@ -248,8 +251,9 @@ int vmpair_session_stored(struct vmpair_session *s, uint64_t conn, uint32_t seq,
 
 /* --- session: mirror ----------------------------------------------------------------------------------------------------- */
 /*
- * The next request to be executed here, in record order, each exactly once: on a standby all of them, on a primary those that were not
- * yet executed when it took over. Counts as dispatched. False: none now; event EXECUTE tells when there is one.
+ * The next request to be executed here, in record order, each exactly once. Counts as dispatched. On a standby it brings everything; on
+ * a primary what was not executed when it took over, then what clients bring, so a primary may take all from here instead of calling
+ * dispatched(). False: none now; event EXECUTE tells when there is one.
  */
 bool vmpair_session_execute(struct vmpair_session *s, struct vmpair_entry *ret);
 /*
