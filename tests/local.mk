@@ -256,14 +256,36 @@ endif
 
 # --- framings ---
 if UNIT_TESTS
-FRAME_UNIT_TESTS = %D%/unit/test_frame_http1
+FRAME_UNIT_TESTS = %D%/unit/test_frame_http1 %D%/unit/test_frame_other
 check_PROGRAMS += $(FRAME_UNIT_TESTS)
 TESTS += $(FRAME_UNIT_TESTS)
 %C%_unit_test_frame_http1_SOURCES = %D%/unit/test_frame_http1.c %D%/unit/framefeed.h
 %C%_unit_test_frame_http1_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_frame_http1_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_frame_http1_LDADD = libvmpframe.la $(CMOCKA_LIBS)
+%C%_unit_test_frame_other_SOURCES = %D%/unit/test_frame_other.c %D%/unit/framefeed.h
+%C%_unit_test_frame_other_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_frame_other_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_frame_other_LDADD = libvmpframe.la $(CMOCKA_LIBS)
 endif
+
+check_PROGRAMS += tests/fuzz/replay_frame
+TESTS += tests/fuzz/replay_frame
+tests_fuzz_replay_frame_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_frame.c tests/fuzz/fuzz.h tests/unit/framefeed.h
+tests_fuzz_replay_frame_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"frame"'
+tests_fuzz_replay_frame_LDADD = libvmpframe.la
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_frame
+tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/fuzz.h tests/unit/framefeed.h $(VMP_FRAME_SOURCES)
+tests_fuzz_fuzz_frame_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_frame_CFLAGS = $(WARN_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer,address,undefined
+endif
+check_PROGRAMS += tests/bench/frame_bench
+tests_bench_frame_bench_SOURCES = tests/bench/frame_bench.c
+tests_bench_frame_bench_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_bench_frame_bench_LDADD = libvmpframe.la
+
 
 # --- whole tree: headers, purity, man pages, examples ---
 

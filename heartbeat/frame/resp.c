@@ -172,7 +172,7 @@ static int command_whole(struct vmp_frame_req *st, const struct vmp_frame_conf *
 			if (!number(buf + st->pos + 1, n - 1, &v) || v < 0)
 				return -EBADMSG;
 			st->pos += (uint32_t)n + 2;
-			if ((uint64_t)v + st->pos > conf->max_request) {
+			if ((uint64_t)v + st->pos + 2 > conf->max_request) {
 				*ret_why = VMP_REFUSE_SIZE;
 				return -EMSGSIZE;
 			}
@@ -254,6 +254,7 @@ struct verdict {
 static void refuse(struct verdict *v, const char *text)
 {
 	v->action = STATE;
+	v->flags = 0;
 	v->reply = text;
 	v->why = VMP_REFUSE_COMMAND;
 }
@@ -412,6 +413,14 @@ static int unit_local(struct vmp_frame_req *st, struct vmp_unit *ret, const char
 	return unit_whole(st, ret, flags | VMP_UNIT_LOCAL);
 }
 
+/* Read the current command once more, when those before it are acknowledged: answers keep the order of their commands. */
+static int acks_first(struct vmp_frame_req *st, struct vmp_unit *ret)
+{
+	st->pos = st->line;
+	st->state &= 0xf0;
+	return interim_acks(st, ret);
+}
+
 /* A command within MULTI: 1 = the unit is whole, 0 = tell the client this first, -EAGAIN = go on with the next command. */
 static int in_transaction(struct vmp_frame_req *st, const struct verdict *v, struct vmp_unit *ret)
 {
@@ -422,10 +431,8 @@ static int in_transaction(struct vmp_frame_req *st, const struct verdict *v, str
 		st->flags = (st->flags & (v->flags | ~VMP_UNIT_IDEMPOTENT)) | (v->flags & VMP_UNIT_VARIES);
 		return -EAGAIN;
 	}
-	if (st->acked < st->count) {	/* read this command once more, when those before it are acknowledged */
-		st->pos = st->line;
-		return interim_acks(st, ret);
-	}
+	if (st->acked < st->count)
+		return acks_first(st, ret);
 	switch (v->action) {
 	case EXEC:
 		if (!(st->state & ABORTED))
@@ -455,7 +462,7 @@ int vmp_resp_request(struct vmp_frame_req *st, const struct vmp_frame_conf *conf
 		int r = command_whole(st, conf, buf, len, &why);
 
 		if (r < 0)
-			return vmp_frame_refused(conf, why, ret);
+			return st->acked < st->count ? acks_first(st, ret) : vmp_frame_refused(conf, why, ret);
 		if (r == 0)
 			return st->acked < st->count ? interim_acks(st, ret) : 0;
 		r = args_begin(buf + st->line, st->pos - st->line, &a);
@@ -465,7 +472,7 @@ int vmp_resp_request(struct vmp_frame_req *st, const struct vmp_frame_conf *conf
 			return unit_whole(st, ret, VMP_UNIT_SKIP);
 		}
 		if (r < 0 || command_judge(a, conf->mirror, &v) < 0)
-			return vmp_frame_refused(conf, VMP_REFUSE_SYNTAX, ret);
+			return st->acked < st->count ? acks_first(st, ret) : vmp_frame_refused(conf, VMP_REFUSE_SYNTAX, ret);
 		if (st->state & TRANSACTION) {
 			r = in_transaction(st, &v, ret);
 			if (r == -EAGAIN)

@@ -64,7 +64,7 @@ static inline char *feed_exact(const char *p, size_t n)
  */
 static inline size_t feed_piece(size_t at, size_t len, size_t cut)
 {
-	return cut == 0 ? len : cut == 1 ? at + 1 : at < cut && cut < len ? cut : len;
+	return cut == 0 ? len : cut == 1 ? at + (at < len) : at < cut && cut < len ? cut : len;
 }
 
 /*
