@@ -25,19 +25,40 @@
 
 #define SET_GATED "gated"
 #define SET_ARMED "armed"
+#define SET_GATED6 "gated6"
+#define SET_ARMED6 "armed6"
 #define PRIORITY (-350)
 /* NF_BR_PRE_ROUTING and NF_BR_POST_ROUTING; their header does not compile beside net/if.h. */
 #define HOOK_PREROUTING 0
 #define HOOK_POSTROUTING 4
-#define BATCH_MAX 32768
+#define BATCH_MAX 262144 /* a batch fills half of it at most */
+#define LO_INDEX 1	 /* in every network namespace */
+#define ICMPV6 58
 #define WATCH_DATAGRAMS 64 /* per call: a foreign load of thousands of rules must not hold up other work */
 /* nft's own numbers for `type ifname` and `type iface_index`, so that `nft list` shows the sets readably. */
 #define TYPE_IFNAME 41
 #define TYPE_IFINDEX 20
+#define TYPE_IPADDR 7
+#define TYPE_IP6ADDR 8
+#define TYPE_JOIN(a, b) ((a) << 6 | (b))
 #define BYTEORDER_HOST 1
+#define BYTEORDER_NETWORK 2
 /* Flags newer than the headers of the oldest system we build on. */
 #define TABLE_OWNER 0x2U
 #define TABLE_PERSIST 0x4U
+
+enum table { T_BRIDGE, T_INET, T_ARP, N_TABLES };
+#define MAX_RULES 8
+
+static const uint8_t families[N_TABLES] = { NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_ARP };
+static const unsigned int n_rules[N_TABLES] = { 2, 6, 2 };
+
+struct host {
+	char name[64];
+	int ifindex;
+	unsigned int n;
+	struct vmp_fence_addr addr[VMP_FENCE_HOST_ADDRS];
+};
 
 struct vmp_fence {
 	struct mnl_socket *req;
@@ -45,9 +66,11 @@ struct vmp_fence {
 	unsigned int portid;
 	uint32_t seq;
 	bool no_owner, owned, installed;
-	uint64_t handle; /* of the table in the kernel: another one by that name is not ours */
-	uint64_t rule[2];
-	unsigned int n_gated, n_armed;
+	bool stands[N_TABLES];
+	uint64_t handle[N_TABLES]; /* of the table in the kernel: another one by that name is not ours */
+	uint64_t rule[N_TABLES][MAX_RULES];
+	unsigned int n_gated, n_armed, n_hosts;
+	struct host host[VMP_FENCE_HOSTS];
 	char gated[VMP_FENCE_MAX][IFNAMSIZ];
 	uint32_t armed[VMP_FENCE_MAX];
 	char tx[BATCH_MAX] __attribute__((aligned(8)));
@@ -110,12 +133,16 @@ struct vmp_fence *vmp_fence_free(struct vmp_fence *f)
 struct batch {
 	struct vmp_fence *f;
 	struct mnl_nlmsg_batch *b;
+	enum table t;
+	uint32_t set_id;
 	bool full;
 };
 
 static int batch_begin(struct batch *b, struct vmp_fence *f)
 {
 	b->f = f;
+	b->t = T_BRIDGE;
+	b->set_id = 0;
 	b->full = false;
 	b->b = mnl_nlmsg_batch_start(f->tx, sizeof f->tx / 2);
 	if (!b->b)
@@ -127,7 +154,7 @@ static int batch_begin(struct batch *b, struct vmp_fence *f)
 
 static struct nlmsghdr *batch_msg(struct batch *b, uint16_t type, uint16_t flags)
 {
-	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(b->b), type, NFPROTO_BRIDGE, flags, ++b->f->seq);
+	return nftnl_nlmsg_build_hdr(mnl_nlmsg_batch_current(b->b), type, families[b->t], flags, ++b->f->seq);
 }
 
 static void batch_next(struct batch *b)
@@ -184,7 +211,7 @@ static int put_table(struct batch *b, uint16_t type, uint16_t flags, uint32_t ta
 	if (!t)
 		return -ENOMEM;
 	nftnl_table_set_str(t, NFTNL_TABLE_NAME, VMP_FENCE_TABLE);
-	nftnl_table_set_u32(t, NFTNL_TABLE_FAMILY, NFPROTO_BRIDGE);
+	nftnl_table_set_u32(t, NFTNL_TABLE_FAMILY, families[b->t]);
 	if (type == NFT_MSG_NEWTABLE)
 		nftnl_table_set_u32(t, NFTNL_TABLE_FLAGS, table_flags);
 	nftnl_table_nlmsg_build_payload(batch_msg(b, type, flags), t);
@@ -193,7 +220,7 @@ static int put_table(struct batch *b, uint16_t type, uint16_t flags, uint32_t ta
 	return 0;
 }
 
-static int put_set(struct batch *b, const char *name, uint32_t id, uint32_t key_type, uint32_t key_len)
+static int put_set(struct batch *b, const char *name, uint32_t key_type, uint32_t key_len, uint32_t byteorder, uint32_t *ret_id)
 {
 	struct nftnl_set *s = nftnl_set_alloc();
 	struct nftnl_udata_buf *u = nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN);
@@ -206,13 +233,14 @@ static int put_set(struct batch *b, const char *name, uint32_t id, uint32_t key_
 		return -ENOMEM;
 	}
 	/* For `nft list` only: it takes keys for big endian if it is not told. */
-	nftnl_udata_put_u32(u, NFTNL_UDATA_SET_KEYBYTEORDER, BYTEORDER_HOST);
+	nftnl_udata_put_u32(u, NFTNL_UDATA_SET_KEYBYTEORDER, byteorder);
 	nftnl_set_set_data(s, NFTNL_SET_USERDATA, nftnl_udata_buf_data(u), nftnl_udata_buf_len(u));
 	nftnl_udata_buf_free(u);
 	nftnl_set_set_str(s, NFTNL_SET_TABLE, VMP_FENCE_TABLE);
 	nftnl_set_set_str(s, NFTNL_SET_NAME, name);
-	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, NFPROTO_BRIDGE);
-	nftnl_set_set_u32(s, NFTNL_SET_ID, id);
+	nftnl_set_set_u32(s, NFTNL_SET_FAMILY, families[b->t]);
+	*ret_id = ++b->set_id;
+	nftnl_set_set_u32(s, NFTNL_SET_ID, *ret_id);
 	nftnl_set_set_u32(s, NFTNL_SET_KEY_TYPE, key_type);
 	nftnl_set_set_u32(s, NFTNL_SET_KEY_LEN, key_len);
 	nftnl_set_nlmsg_build_payload(batch_msg(b, NFT_MSG_NEWSET, NLM_F_CREATE), s);
@@ -269,73 +297,159 @@ static int put_chain(struct batch *b, const char *name, uint32_t hook)
 	return 0;
 }
 
-static int add_meta(struct nftnl_rule *r, uint32_t key)
+/* Expressions are added to a rule one by one; what fails once makes the rest do nothing, and put_rule() tells. */
+struct rule {
+	struct nftnl_rule *r;
+	bool failed;
+};
+
+static struct nftnl_expr *add_expr(struct rule *r, const char *name)
 {
-	struct nftnl_expr *e = nftnl_expr_alloc("meta");
+	struct nftnl_expr *e = r->r && !r->failed ? nftnl_expr_alloc(name) : NULL;
 
 	if (!e)
-		return -ENOMEM;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, key);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, NFT_REG_1);
-	nftnl_rule_add_expr(r, e);
-	return 0;
+		r->failed = true;
+	else
+		nftnl_rule_add_expr(r->r, e);
+	return e;
 }
 
-static int add_lookup(struct nftnl_rule *r, const char *set, uint32_t id, bool invert)
+static void add_meta(struct rule *r, uint32_t key, uint32_t reg)
 {
-	struct nftnl_expr *e = nftnl_expr_alloc("lookup");
+	struct nftnl_expr *e = add_expr(r, "meta");
 
 	if (!e)
-		return -ENOMEM;
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, key);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, reg);
+}
+
+static void add_payload(struct rule *r, uint32_t base, uint32_t offset, uint32_t len, uint32_t reg)
+{
+	struct nftnl_expr *e = add_expr(r, "payload");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, base);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, len);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, reg);
+}
+
+static void add_cmp(struct rule *r, uint32_t op, const void *value, uint32_t len)
+{
+	struct nftnl_expr *e = add_expr(r, "cmp");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, op);
+	nftnl_expr_set(e, NFTNL_EXPR_CMP_DATA, value, len);
+}
+
+static void add_lookup(struct rule *r, const char *set, uint32_t id, bool invert)
+{
+	struct nftnl_expr *e = add_expr(r, "lookup");
+
+	if (!e)
+		return;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
 	nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, set);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SET_ID, id);
 	if (invert)
 		nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
-	nftnl_rule_add_expr(r, e);
-	return 0;
 }
 
-static int add_drop(struct nftnl_rule *r)
+/* Ends with a counted drop. ack: of the last message of a batch. */
+static int put_rule(struct batch *b, const char *chain, struct rule *r, bool ack)
 {
-	struct nftnl_expr *e = nftnl_expr_alloc("counter");
+	struct nftnl_expr *e;
 
-	if (!e)
-		return -ENOMEM;
-	nftnl_rule_add_expr(r, e);
-	e = nftnl_expr_alloc("immediate");
-	if (!e)
-		return -ENOMEM;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
-	nftnl_rule_add_expr(r, e);
-	return 0;
+	add_expr(r, "counter");
+	e = add_expr(r, "immediate");
+	if (e) {
+		nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+		nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
+		nftnl_rule_set_str(r->r, NFTNL_RULE_TABLE, VMP_FENCE_TABLE);
+		nftnl_rule_set_str(r->r, NFTNL_RULE_CHAIN, chain);
+		nftnl_rule_set_u32(r->r, NFTNL_RULE_FAMILY, families[b->t]);
+		nftnl_rule_nlmsg_build_payload(
+			batch_msg(b, NFT_MSG_NEWRULE, (uint16_t)(NLM_F_CREATE | NLM_F_APPEND | (ack ? NLM_F_ACK : 0))), r->r);
+		batch_next(b);
+	}
+	if (r->r)
+		nftnl_rule_free(r->r);
+	return r->failed ? -ENOMEM : 0;
 }
 
 /* iifname @gated iif != @armed counter drop, and the same for the way out */
-static int put_rule(struct batch *b, const char *chain, uint32_t meta_name, uint32_t meta_index, bool ack)
+static int put_port_rule(struct batch *b, const char *chain, uint32_t meta_name, uint32_t meta_index, const uint32_t id[2], bool ack)
 {
-	struct nftnl_rule *r = nftnl_rule_alloc();
-	int rc;
+	struct rule r = { .r = nftnl_rule_alloc() };
 
-	if (!r)
-		return -ENOMEM;
-	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, VMP_FENCE_TABLE);
-	nftnl_rule_set_str(r, NFTNL_RULE_CHAIN, chain);
-	nftnl_rule_set_u32(r, NFTNL_RULE_FAMILY, NFPROTO_BRIDGE);
-	rc = add_meta(r, meta_name);
-	rc = rc ? rc : add_lookup(r, SET_GATED, 1, false);
-	rc = rc ? rc : add_meta(r, meta_index);
-	rc = rc ? rc : add_lookup(r, SET_ARMED, 2, true);
-	rc = rc ? rc : add_drop(r);
-	if (!rc) {
-		nftnl_rule_nlmsg_build_payload(
-			batch_msg(b, NFT_MSG_NEWRULE, (uint16_t)(NLM_F_CREATE | NLM_F_APPEND | (ack ? NLM_F_ACK : 0))),
-			r);
-		batch_next(b);
+	add_meta(&r, meta_name, NFT_REG_1);
+	add_lookup(&r, SET_GATED, id[0], false);
+	add_meta(&r, meta_index, NFT_REG_1);
+	add_lookup(&r, SET_ARMED, id[1], true);
+	return put_rule(b, chain, &r, ack);
+}
+
+/* Where a packet carries an address that counts. */
+struct place {
+	uint32_t base, offset, len;
+};
+
+/* ADDRESS @gated IF . ADDRESS != @armed counter drop, after the caller's own conditions */
+static int put_host_rule(struct batch *b, const char *chain, struct rule *r, uint32_t meta_index, struct place p, const uint32_t id[2])
+{
+	const char *gated = p.len == 4 ? SET_GATED : SET_GATED6, *armed = p.len == 4 ? SET_ARMED : SET_ARMED6;
+
+	add_payload(r, p.base, p.offset, p.len, NFT_REG_1);
+	add_lookup(r, gated, id[0], false);
+	add_meta(r, meta_index, NFT_REG_1);
+	add_payload(r, p.base, p.offset, p.len, NFT_REG32_01);
+	add_lookup(r, armed, id[1], true);
+	return put_rule(b, chain, r, false);
+}
+
+static int put_inet_rules(struct batch *b, const char *chain, bool out, const uint32_t id4[2], const uint32_t id6[2])
+{
+	const uint32_t lo = LO_INDEX, index = out ? NFT_META_OIF : NFT_META_IIF;
+	const uint8_t v4 = NFPROTO_IPV4, v6 = NFPROTO_IPV6, icmpv6 = ICMPV6, nd = out ? 136 : 135;
+	int rc = 0;
+
+	/* IPv4, IPv6, neighbour discovery */
+	for (unsigned int i = 0; i < 3 && !rc; i++) {
+		struct rule r = { .r = nftnl_rule_alloc() };
+		struct place p = { NFT_PAYLOAD_NETWORK_HEADER, i ? out ? 8 : 24 : out ? 12 : 16, i ? 16 : 4 };
+
+		add_meta(&r, NFT_META_NFPROTO, NFT_REG_1);
+		add_cmp(&r, NFT_CMP_EQ, i ? &v6 : &v4, 1);
+		add_meta(&r, index, NFT_REG_1);
+		add_cmp(&r, NFT_CMP_NEQ, &lo, sizeof lo);
+		if (i == 2) {
+			add_meta(&r, NFT_META_L4PROTO, NFT_REG_1);
+			add_cmp(&r, NFT_CMP_EQ, &icmpv6, 1);
+			add_payload(&r, NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, NFT_REG_1);
+			add_cmp(&r, NFT_CMP_EQ, &nd, 1);
+			p = (struct place){ NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16 };
+		}
+		rc = put_host_rule(b, chain, &r, index, p, i ? id6 : id4);
 	}
-	nftnl_rule_free(r);
 	return rc;
+}
+
+static int put_arp_rules(struct batch *b, const uint32_t id[2])
+{
+	const struct place sender = { NFT_PAYLOAD_NETWORK_HEADER, 14, 4 }, target = { NFT_PAYLOAD_NETWORK_HEADER, 24, 4 };
+	struct rule in = { .r = nftnl_rule_alloc() }, out = { .r = nftnl_rule_alloc() };
+	int r;
+
+	/* The announcement of the host that has the address shall be heard: only what others ask is dropped. */
+	add_payload(&in, sender.base, sender.offset, sender.len, NFT_REG_1);
+	add_lookup(&in, SET_GATED, id[0], true);
+	r = put_host_rule(b, "in", &in, NFT_META_IIF, target, id);
+	return put_host_rule(b, "out", &out, NFT_META_OIF, sender, id) ?: r;
 }
 
 /* --- questions to the kernel ------------------------------------------------------------------------------------- */
@@ -343,9 +457,10 @@ static int put_rule(struct batch *b, const char *chain, uint32_t meta_name, uint
 struct snapshot {
 	uint64_t handle;
 	uint32_t flags;
-	uint64_t rule[2];
+	uint64_t rule[MAX_RULES];
 	unsigned int n_rules, n_elems, n_foreign;
 	const struct vmp_fence *f;
+	enum table t;
 };
 
 static int ask(struct vmp_fence *f, struct nlmsghdr *nlh, mnl_cb_t cb, void *user)
@@ -392,7 +507,7 @@ static int on_rule(const struct nlmsghdr *nlh, void *user)
 	struct nftnl_rule *r = nftnl_rule_alloc();
 
 	if (r && !nftnl_rule_nlmsg_parse(nlh, r)) {
-		if (s->n_rules < 2)
+		if (s->n_rules < MAX_RULES)
 			s->rule[s->n_rules] = nftnl_rule_get_u64(r, NFTNL_RULE_HANDLE);
 		s->n_rules++;
 	}
@@ -401,8 +516,36 @@ static int on_rule(const struct nlmsghdr *nlh, void *user)
 	return MNL_CB_OK;
 }
 
-static bool known_elem(const struct vmp_fence *f, const void *key, uint32_t len)
+/* Key of a host's address in `gated` (4 or 16 bytes), or behind an interface's index in `armed`. */
+static uint32_t host_key(const struct vmp_fence_addr *a, int ifindex, uint8_t ret[20])
 {
+	uint32_t len = a->family == AF_INET ? 4 : 16, at = ifindex ? sizeof ifindex : 0;
+
+	memcpy(ret, &ifindex, at);
+	memcpy(ret + at, a->addr, len);
+	return at + len;
+}
+
+static bool known_host(const struct vmp_fence *f, enum table t, const void *key, uint32_t len)
+{
+	for (unsigned int i = 0; i < f->n_hosts; i++)
+		for (unsigned int k = 0; k < f->host[i].n; k++) {
+			const struct vmp_fence_addr *a = &f->host[i].addr[k];
+			uint8_t want[20];
+
+			if (t == T_ARP && a->family != AF_INET)
+				continue;
+			if ((host_key(a, 0, want) == len && !memcmp(want, key, len)) ||
+			    (f->host[i].ifindex && host_key(a, f->host[i].ifindex, want) == len && !memcmp(want, key, len)))
+				return true;
+		}
+	return false;
+}
+
+static bool known_elem(const struct vmp_fence *f, enum table t, const void *key, uint32_t len)
+{
+	if (t != T_BRIDGE)
+		return known_host(f, t, key, len);
 	if (len == sizeof(uint32_t)) {
 		for (unsigned int i = 0; i < f->n_armed; i++)
 			if (!memcmp(&f->armed[i], key, len))
@@ -415,13 +558,26 @@ static bool known_elem(const struct vmp_fence *f, const void *key, uint32_t len)
 	return false;
 }
 
+static unsigned int count_elems(const struct vmp_fence *f, enum table t)
+{
+	unsigned int n = 0;
+
+	if (t == T_BRIDGE)
+		return f->n_gated + f->n_armed;
+	for (unsigned int i = 0; i < f->n_hosts; i++)
+		for (unsigned int k = 0; k < f->host[i].n; k++)
+			if (t == T_INET || f->host[i].addr[k].family == AF_INET)
+				n += f->host[i].ifindex ? 2 : 1;
+	return n;
+}
+
 static int on_elem(struct nftnl_set_elem *e, void *user)
 {
 	struct snapshot *s = user;
 	uint32_t len = 0;
 	const void *key = nftnl_set_elem_get(e, NFTNL_SET_ELEM_KEY, &len);
 
-	if (key && known_elem(s->f, key, len))
+	if (key && known_elem(s->f, s->t, key, len))
 		s->n_elems++;
 	else
 		s->n_foreign++;
@@ -448,7 +604,7 @@ static int snapshot_elems(struct vmp_fence *f, const char *name, struct snapshot
 		return -ENOMEM;
 	nftnl_set_set_str(set, NFTNL_SET_TABLE, VMP_FENCE_TABLE);
 	nftnl_set_set_str(set, NFTNL_SET_NAME, name);
-	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETSETELEM, NFPROTO_BRIDGE, NLM_F_DUMP | NLM_F_ACK, ++f->seq);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETSETELEM, families[s->t], NLM_F_DUMP | NLM_F_ACK, ++f->seq);
 	nftnl_set_nlmsg_build_payload(nlh, set);
 	nftnl_set_free(set);
 	return ask(f, nlh, on_elems, s);
@@ -462,7 +618,7 @@ static int snapshot_table(struct vmp_fence *f, struct snapshot *s)
 	if (!t)
 		return -ENOMEM;
 	nftnl_table_set_str(t, NFTNL_TABLE_NAME, VMP_FENCE_TABLE);
-	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETTABLE, NFPROTO_BRIDGE, 0, ++f->seq);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETTABLE, families[s->t], 0, ++f->seq);
 	nftnl_table_nlmsg_build_payload(nlh, t);
 	nftnl_table_free(t);
 	return ask(f, nlh, on_table, s);
@@ -476,46 +632,108 @@ static int snapshot_rules(struct vmp_fence *f, struct snapshot *s)
 	if (!r)
 		return -ENOMEM;
 	nftnl_rule_set_str(r, NFTNL_RULE_TABLE, VMP_FENCE_TABLE);
-	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETRULE, NFPROTO_BRIDGE, NLM_F_DUMP, ++f->seq);
+	nlh = nftnl_nlmsg_build_hdr(f->tx, NFT_MSG_GETRULE, families[s->t], NLM_F_DUMP, ++f->seq);
 	nftnl_rule_nlmsg_build_payload(nlh, r);
 	nftnl_rule_free(r);
 	return ask(f, nlh, on_rule, s);
 }
 
-static int snapshot_all(struct vmp_fence *f, struct snapshot *s)
+static int snapshot_all(struct vmp_fence *f, enum table t, struct snapshot *s)
 {
+	static const char *const sets[] = { SET_GATED, SET_ARMED, SET_GATED6, SET_ARMED6 };
 	int r = -EINTR;
 
 	/* A dump is cut short when somebody commits meanwhile. */
 	for (int i = 0; i < 4 && r == -EINTR; i++) {
-		*s = (struct snapshot){ .f = f };
+		*s = (struct snapshot){ .f = f, .t = t };
 		r = snapshot_table(f, s);
 		r = r ? r : snapshot_rules(f, s);
-		r = r ? r : snapshot_elems(f, SET_GATED, s);
-		r = r ? r : snapshot_elems(f, SET_ARMED, s);
+		for (unsigned int k = 0; !r && k < (t == T_INET ? 4 : 2); k++)
+			r = snapshot_elems(f, sets[k], s);
 	}
 	return r;
 }
 
 int vmp_fence_verify(struct vmp_fence *f)
 {
-	struct snapshot s;
-	int r;
-
 	if (!f->installed)
 		return -EBADF;
-	r = snapshot_all(f, &s);
-	if (r == -ENOENT)
-		return -EBADF;
-	if (r < 0)
-		return r;
-	if (s.handle != f->handle || (s.flags & NFT_TABLE_F_DORMANT) || s.n_rules != 2 || s.rule[0] != f->rule[0] ||
-	    s.rule[1] != f->rule[1] || s.n_foreign || s.n_elems != f->n_gated + f->n_armed)
-		return -EBADF;
+	for (enum table t = 0; t < N_TABLES; t++) {
+		struct snapshot s;
+		int r;
+
+		if (!f->stands[t])
+			continue;
+		r = snapshot_all(f, t, &s);
+		if (r == -ENOENT)
+			return -EBADF;
+		if (r < 0)
+			return r;
+		if (s.handle != f->handle[t] || (s.flags & NFT_TABLE_F_DORMANT) || s.n_rules != n_rules[t] ||
+		    memcmp(s.rule, f->rule[t], s.n_rules * sizeof *s.rule) || s.n_foreign || s.n_elems != count_elems(f, t))
+			return -EBADF;
+	}
 	return 0;
 }
 
 /* --- changes ----------------------------------------------------------------------------------------------------- */
+
+static int put_port_table(struct batch *b)
+{
+	struct vmp_fence *f = b->f;
+	uint32_t id[2] = { 0 };
+	int r;
+
+	r = put_set(b, SET_GATED, TYPE_IFNAME, IFNAMSIZ, BYTEORDER_HOST, &id[0]);
+	r = r ? r : put_set(b, SET_ARMED, TYPE_IFINDEX, sizeof(uint32_t), BYTEORDER_HOST, &id[1]);
+	for (unsigned int i = 0; !r && i < f->n_gated; i++)
+		r = put_gated(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, f->gated[i]);
+	for (unsigned int i = 0; !r && i < f->n_armed; i++)
+		r = put_elem(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, SET_ARMED, &f->armed[i], sizeof f->armed[i]);
+	r = r ? r : put_chain(b, "pre", HOOK_PREROUTING);
+	r = r ? r : put_chain(b, "post", HOOK_POSTROUTING);
+	r = r ? r : put_port_rule(b, "pre", NFT_META_IIFNAME, NFT_META_IIF, id, false);
+	return r ? r : put_port_rule(b, "post", NFT_META_OIFNAME, NFT_META_OIF, id, true);
+}
+
+static int put_host_elem(struct batch *b, uint16_t type, uint16_t flags, const struct vmp_fence_addr *a, int ifindex)
+{
+	bool v4 = a->family == AF_INET;
+	const char *set = ifindex ? v4 ? SET_ARMED : SET_ARMED6 : v4 ? SET_GATED : SET_GATED6;
+	uint8_t key[20];
+
+	return put_elem(b, type, flags, set, key, host_key(a, ifindex, key));
+}
+
+static int put_host_table(struct batch *b)
+{
+	struct vmp_fence *f = b->f;
+	uint32_t id4[2] = { 0 }, id6[2] = { 0 };
+	bool arp = b->t == T_ARP;
+	int r;
+
+	r = put_set(b, SET_GATED, TYPE_IPADDR, 4, BYTEORDER_NETWORK, &id4[0]);
+	r = r ? r : put_set(b, SET_ARMED, TYPE_JOIN(TYPE_IFINDEX, TYPE_IPADDR), 8, BYTEORDER_NETWORK, &id4[1]);
+	r = r || arp ? r : put_set(b, SET_GATED6, TYPE_IP6ADDR, 16, BYTEORDER_NETWORK, &id6[0]);
+	r = r || arp ? r : put_set(b, SET_ARMED6, TYPE_JOIN(TYPE_IFINDEX, TYPE_IP6ADDR), 20, BYTEORDER_NETWORK, &id6[1]);
+	for (unsigned int i = 0; !r && i < f->n_hosts; i++)
+		for (unsigned int k = 0; !r && k < f->host[i].n; k++) {
+			const struct vmp_fence_addr *a = &f->host[i].addr[k];
+
+			if (arp && a->family != AF_INET)
+				continue;
+			r = put_host_elem(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, a, 0);
+			if (!r && f->host[i].ifindex)
+				r = put_host_elem(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, a, f->host[i].ifindex);
+		}
+	/* arp has hooks of its own, which begin with input as 0 */
+	r = r ? r : put_chain(b, "in", arp ? 0 : NF_INET_LOCAL_IN);
+	r = r ? r : put_chain(b, "out", arp ? 1 : NF_INET_LOCAL_OUT);
+	if (arp)
+		return r ? r : put_arp_rules(b, id4);
+	r = r ? r : put_inet_rules(b, "in", false, id4, id6);
+	return r ? r : put_inet_rules(b, "out", true, id4, id6);
+}
 
 /* first_flags: what a table that is there is expected to have; the delete in between needs it to exist and to be ours.
  */
@@ -526,19 +744,18 @@ static int install(struct vmp_fence *f, uint32_t first_flags, uint32_t flags)
 
 	if (r < 0)
 		return r;
-	r = put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, first_flags);
-	r = r ? r : put_table(&b, NFT_MSG_DELTABLE, 0, 0);
-	r = r ? r : put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, flags);
-	r = r ? r : put_set(&b, SET_GATED, 1, TYPE_IFNAME, IFNAMSIZ);
-	r = r ? r : put_set(&b, SET_ARMED, 2, TYPE_IFINDEX, sizeof(uint32_t));
-	for (unsigned int i = 0; !r && i < f->n_gated; i++)
-		r = put_gated(&b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, f->gated[i]);
-	for (unsigned int i = 0; !r && i < f->n_armed; i++)
-		r = put_elem(&b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, SET_ARMED, &f->armed[i], sizeof f->armed[i]);
-	r = r ? r : put_chain(&b, "pre", HOOK_PREROUTING);
-	r = r ? r : put_chain(&b, "post", HOOK_POSTROUTING);
-	r = r ? r : put_rule(&b, "pre", NFT_META_IIFNAME, NFT_META_IIF, false);
-	r = r ? r : put_rule(&b, "post", NFT_META_OIFNAME, NFT_META_OIF, true);
+	/* The port's table last: its end asks for the acknowledgement. */
+	for (int t = N_TABLES - 1; t >= 0 && !r; t--) {
+		b.t = (enum table)t;
+		if (t != T_BRIDGE && !f->n_hosts && !f->stands[t])
+			continue;
+		r = put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, first_flags);
+		r = r ? r : put_table(&b, NFT_MSG_DELTABLE, 0, 0);
+		if (r || (t != T_BRIDGE && !f->n_hosts))
+			continue;
+		r = put_table(&b, NFT_MSG_NEWTABLE, NLM_F_CREATE, flags);
+		r = r ? r : t == T_BRIDGE ? put_port_table(&b) : put_host_table(&b);
+	}
 	if (r < 0) {
 		mnl_nlmsg_batch_stop(b.b);
 		return r;
@@ -552,6 +769,11 @@ int vmp_fence_install(struct vmp_fence *f)
 	struct snapshot s;
 	int r = -EOPNOTSUPP;
 
+	/* Left by a process before us, though no address is gated now. */
+	for (enum table t = T_INET; t < N_TABLES && !f->installed; t++) {
+		s = (struct snapshot){ .f = f, .t = t };
+		f->stands[t] = !snapshot_table(f, &s);
+	}
 	if (!f->no_owner) {
 		/* Ours or an orphan; then one without flags; then a kernel that does not know persist. */
 		r = install(f, own, own);
@@ -564,12 +786,16 @@ int vmp_fence_install(struct vmp_fence *f)
 	if (r < 0)
 		return r == -EPERM ? -EBUSY : r;
 	f->installed = true;
-	r = snapshot_all(f, &s);
-	if (r < 0)
-		return r;
-	f->handle = s.handle;
-	f->rule[0] = s.rule[0];
-	f->rule[1] = s.rule[1];
+	for (enum table t = 0; t < N_TABLES; t++) {
+		f->stands[t] = t == T_BRIDGE || f->n_hosts;
+		if (!f->stands[t])
+			continue;
+		r = snapshot_all(f, t, &s);
+		if (r < 0)
+			return r;
+		f->handle[t] = s.handle;
+		memcpy(f->rule[t], s.rule, sizeof s.rule);
+	}
 	return vmp_fence_verify(f);
 }
 
@@ -660,6 +886,114 @@ int vmp_fence_disarm(struct vmp_fence *f, int ifindex)
 	return change(f, NFT_MSG_DELSETELEM, NULL, &key);
 }
 
+static struct host *find_host(const struct vmp_fence *f, const char *name)
+{
+	for (unsigned int i = 0; i < f->n_hosts; i++)
+		if (!strcmp(f->host[i].name, name))
+			return (struct host *)&f->host[i];
+	return NULL;
+}
+
+static bool has_addr(const struct host *h, const struct vmp_fence_addr *a)
+{
+	for (unsigned int i = 0; i < h->n; i++)
+		if (h->addr[i].family == a->family && !memcmp(h->addr[i].addr, a->addr, a->family == AF_INET ? 4 : 16))
+			return true;
+	return false;
+}
+
+/* What `from` has and `to` has not goes, or (type NEWSETELEM) comes, in `gated` or in `armed`; their number. */
+static int put_difference(struct batch *b, uint16_t type, const struct host *from, const struct host *to, bool armed)
+{
+	uint16_t flags = (uint16_t)(NLM_F_ACK | (type == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0));
+	bool other_if = armed && from->ifindex != to->ifindex;
+	int n = 0;
+
+	if (armed && !from->ifindex)
+		return 0;
+	for (unsigned int i = 0; i < from->n; i++) {
+		int r = 0;
+
+		if (!other_if && has_addr(to, &from->addr[i]))
+			continue;
+		for (b->t = T_INET; b->t < N_TABLES && !r; b->t++)
+			if (b->t == T_INET || from->addr[i].family == AF_INET)
+				r = put_host_elem(b, type, flags, &from->addr[i], armed ? from->ifindex : 0);
+		if (r < 0)
+			return r;
+		n++;
+	}
+	return n;
+}
+
+static int change_host(struct vmp_fence *f, const struct host *old, const struct host *new)
+{
+	int n[4] = { 0 }, r;
+	struct batch b;
+
+	if (!f->installed)
+		return 0;
+	r = batch_begin(&b, f);
+	if (r < 0)
+		return r;
+	n[0] = put_difference(&b, NFT_MSG_DELSETELEM, old, new, true);
+	n[1] = n[0] < 0 ? 0 : put_difference(&b, NFT_MSG_DELSETELEM, old, new, false);
+	n[2] = n[1] < 0 ? 0 : put_difference(&b, NFT_MSG_NEWSETELEM, new, old, false);
+	n[3] = n[2] < 0 ? 0 : put_difference(&b, NFT_MSG_NEWSETELEM, new, old, true);
+	for (unsigned int i = 0; i < ARRAY_SIZE(n) && !r; i++)
+		r = n[i] < 0 ? n[i] : 0;
+	if (r < 0 || !(n[0] + n[1] + n[2] + n[3])) {
+		mnl_nlmsg_batch_stop(b.b);
+		return r;
+	}
+	return batch_commit(&b);
+}
+
+int vmp_fence_host(struct vmp_fence *f, const char *name, int ifindex, const struct vmp_fence_addr *addrs, unsigned int n)
+{
+	struct host *h = find_host(f, name), old = { .n = 0 }, new = { .ifindex = ifindex, .n = n };
+	int r;
+
+	if (strlen(name) >= sizeof new.name || ifindex < 0 || n > VMP_FENCE_HOST_ADDRS)
+		return -EINVAL;
+	if (!h && !n)
+		return 0;
+	if (!h && f->n_hosts == VMP_FENCE_HOSTS)
+		return -ENOSPC;
+	snprintf(new.name, sizeof new.name, "%s", name);
+	if (n)
+		memcpy(new.addr, addrs, n * sizeof *addrs);
+	if (h)
+		old = *h;
+	else
+		h = &f->host[f->n_hosts++];
+	*h = new;
+	if (!n)
+		*h = f->host[--f->n_hosts];
+	/* The first group brings the tables, the last one takes them along. */
+	r = !f->installed ? 0 : f->stands[T_INET] != (f->n_hosts > 0) ? -EAGAIN : change_host(f, &old, &new);
+	if (r < 0)
+		r = vmp_fence_install(f);
+	if (r >= 0)
+		return 0;
+	h = find_host(f, name);
+	if (old.n && !h)
+		h = &f->host[f->n_hosts++];
+	if (old.n)
+		*h = old;
+	else if (h)
+		*h = f->host[--f->n_hosts];
+	(void)vmp_fence_install(f);
+	return r;
+}
+
+int vmp_fence_host_armed(const struct vmp_fence *f, const char *name)
+{
+	const struct host *h = find_host(f, name);
+
+	return h ? h->ifindex : 0;
+}
+
 bool vmp_fence_armed(const struct vmp_fence *f, int ifindex)
 {
 	return find_armed(f, ifindex) >= 0;
@@ -682,9 +1016,13 @@ static bool touches(const struct vmp_fence *f, const struct nlmsghdr *nlh)
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 	const struct nlattr *a;
+	bool ours = false;
 
-	if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES || (nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN ||
-	    nfg->nfgen_family != NFPROTO_BRIDGE || nlh->nlmsg_pid == f->portid)
+	if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES || (nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN || nlh->nlmsg_pid == f->portid)
+		return false;
+	for (enum table t = 0; t < N_TABLES; t++)
+		ours = ours || (f->stands[t] && nfg->nfgen_family == families[t]);
+	if (!ours)
 		return false;
 	/* Table, chain, rule, set and element messages all carry the table's name as attribute 1. */
 	mnl_attr_for_each(a, nlh, sizeof *nfg)
@@ -719,20 +1057,21 @@ int vmp_fence_watch_read(struct vmp_fence *f)
 	return touched && f->installed;
 }
 
-int vmp_fence_delete(struct vmp_fence *f)
+static int delete_table(struct vmp_fence *f, enum table t)
 {
 	const uint32_t own = TABLE_OWNER | TABLE_PERSIST;
-	struct snapshot s = { 0 };
+	struct snapshot s = { .f = f, .t = t };
 	struct batch b;
 	int r = snapshot_table(f, &s);
 
-	if (r == -ENOENT)
+	if (r == -ENOENT || (r == -EOPNOTSUPP && t != T_BRIDGE))
 		return 0;
 	if (r < 0)
 		return r;
 	r = batch_begin(&b, f);
 	if (r < 0)
 		return r;
+	b.t = t;
 	/* An orphan has to be taken over first. */
 	if ((s.flags & TABLE_PERSIST) && !(s.flags & TABLE_OWNER))
 		r = put_table(&b, NFT_MSG_NEWTABLE, 0, own);
@@ -742,8 +1081,17 @@ int vmp_fence_delete(struct vmp_fence *f)
 		return r;
 	}
 	r = batch_commit(&b);
-	if (r < 0)
-		return r == -EPERM ? -EBUSY : r;
-	f->installed = f->owned = false;
-	return 0;
+	f->stands[t] = f->stands[t] && r < 0;
+	return r == -EPERM ? -EBUSY : r;
+}
+
+int vmp_fence_delete(struct vmp_fence *f)
+{
+	int r = 0;
+
+	for (enum table t = 0; t < N_TABLES && !r; t++)
+		r = delete_table(f, t);
+	if (!r)
+		f->installed = f->owned = false;
+	return r;
 }

@@ -32,6 +32,7 @@ static const char *const ev_names[VMP_GATE_EV_MAX] = {
 	[VMP_GATE_EV_UPLINK_UP] = "uplink-up",
 	[VMP_GATE_EV_UPLINK_DOWN] = "uplink-down",
 	[VMP_GATE_EV_ALARM] = "alarm",
+	[VMP_GATE_EV_ADDR_FAILED] = "address-failed",
 };
 
 const char *vmp_gate_ev_name(enum vmp_gate_ev ev)
@@ -79,7 +80,7 @@ static struct slot *new_slot(struct vmp_gate *g, uint64_t pair_id, const char *n
 		/* The counters of wishes go on; the worker's part is clean since it removed the port before. */
 		pthread_mutex_lock(&g->lock);
 		s->want = WANT_KEEP;
-		s->setup = s->waiting = s->adopted = s->s_alarm = s->s_armed = false;
+		s->setup = s->waiting = s->adopted = s->s_alarm = s->s_armed = s->s_announce = false;
 		s->s_ifindex = 0;
 		s->s_map_fd = -1;
 		s->n_uplinks = 0;
@@ -163,18 +164,26 @@ static void binding_log(struct vmp_gate *g, const struct slot *s, enum vmp_gate_
 static void announce(struct vmp_gate *g, struct slot *s)
 {
 	struct uplink up[MAX_UPLINKS];
+	uint8_t mac[6];
 	unsigned int n;
 
+	memcpy(mac, s->spec.mac, sizeof mac);
 	pthread_mutex_lock(&g->lock);
 	n = s->n_uplinks;
 	memcpy(up, s->uplink, sizeof up);
+	if (s->spec.kind == VMP_GATE_HOST) {
+		/* Out of the interface itself: the gate stands there, and a bridge sends it to guests as well. */
+		up[0] = (struct uplink){ .ifindex = s->s_ifindex, .carrier = true };
+		n = s->s_ifindex ? 1 : 0;
+		memcpy(mac, s->s_mac, sizeof mac);
+	}
 	pthread_mutex_unlock(&g->lock);
 	for (unsigned int u = 0; u < n; u++)
 		for (unsigned int i = 0; up[u].carrier && i < s->spec.n_addrs; i++) {
 			/* Only under a live lease: after its end the address may be somebody else's. */
 			if (!s->word || word_get(s->word) <= boot_ns())
 				return;
-			(void)vmp_announce_send(g->announce_fd, up[u].ifindex, s->spec.mac, s->spec.addrs[i].family,
+			(void)vmp_announce_send(g->announce_fd, up[u].ifindex, mac, s->spec.addrs[i].family,
 						s->spec.addrs[i].addr);
 		}
 }
@@ -243,7 +252,8 @@ static void deliver(struct vmp_gate *g, const struct slot *s, enum vmp_gate_ev t
 
 static bool carries_reason(unsigned int ev)
 {
-	return ev == VMP_GATE_EV_PORT_FAILED || ev == VMP_GATE_EV_PORT_GONE || ev == VMP_GATE_EV_ALARM;
+	return ev == VMP_GATE_EV_PORT_FAILED || ev == VMP_GATE_EV_PORT_GONE || ev == VMP_GATE_EV_ALARM ||
+	       ev == VMP_GATE_EV_ADDR_FAILED;
 }
 
 static int on_ready(struct vmp_gate *g, struct slot *s, int map_fd, bool adopted)
@@ -283,7 +293,7 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 	int err[VMP_GATE_EV_MAX], map_fd, n = 0;
 	char reason[VMP_GATE_REASON];
 	uint64_t pair_id = s->pair_id;
-	bool adopted, forget, removed;
+	bool adopted, forget, removed, again;
 	uint32_t bits, done;
 
 	pthread_mutex_lock(&g->lock);
@@ -295,6 +305,8 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 	map_fd = s->s_map_fd;
 	adopted = s->adopted;
 	s->adopted = false;
+	again = s->s_announce;
+	s->s_announce = false;
 	done = s->done;
 	done_at = s->done_at_ns;
 	removed = s->want == WANT_REMOVED;
@@ -315,7 +327,7 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 		(bits & BIT(VMP_GATE_EV_PORT_GONE)) || ((bits & BIT(VMP_GATE_EV_PORT_FAILED)) && !s->ready && !removed);
 	if (removed)
 		bits &= BIT(VMP_GATE_EV_PORT_GONE);
-	if ((bits & BIT(VMP_GATE_EV_UPLINK_UP)) && s->open)
+	if ((again || (bits & BIT(VMP_GATE_EV_UPLINK_UP))) && s->open)
 		announce_start(g, s);
 	for (unsigned int ev = 0; ev < VMP_GATE_EV_MAX; ev++) {
 		char name[VMP_GATE_NAME_MAX];
@@ -409,18 +421,30 @@ static bool same_addr(const struct vmp_gate_addr *a, const struct vmp_gate_addr 
 	return a->family == b->family && !memcmp(a->addr, b->addr, a->family == AF_INET ? 4 : 16);
 }
 
-static int check_addrs(const struct vmp_gate *g, uint64_t pair_id, const char *bridge, const struct vmp_gate_addr *a,
-		       unsigned int n, char *reason, size_t len)
+static int check_prefix(enum vmp_gate_kind kind, const struct vmp_gate_addr *a, char *reason, size_t len)
 {
+	if (kind == VMP_GATE_HOST && (!a->prefix || a->prefix > (a->family == AF_INET ? 32 : 128)))
+		return vmp_gate_fail(reason, len, -EINVAL, "an entry address has no good length of its prefix");
+	return 0;
+}
+
+static int check_addrs(const struct vmp_gate *g, uint64_t pair_id, enum vmp_gate_kind kind, const char *bridge,
+		       const struct vmp_gate_addr *a, unsigned int n, char *reason, size_t len)
+{
+	if (!n && kind == VMP_GATE_HOST)
+		return vmp_gate_fail(reason, len, -EINVAL, "no entry address");
 	if (n > VMP_GATE_MAX_ADDRS)
 		return vmp_gate_fail(reason, len, -EINVAL, "more than %d entry addresses", VMP_GATE_MAX_ADDRS);
 	for (unsigned int i = 0; i < n; i++) {
 		if (a[i].family != AF_INET && a[i].family != AF_INET6)
 			return vmp_gate_fail(reason, len, -EINVAL, "entry address %u is neither IPv4 nor IPv6", i + 1);
+		if (check_prefix(kind, &a[i], reason, len) < 0)
+			return -EINVAL;
 		for (unsigned int j = 0; j < VMP_GATE_MAX_PORTS; j++) {
 			const struct slot *o = &g->slot[j];
 
-			if (!o->used || o->pair_id == pair_id || strcmp(o->spec.bridge, bridge))
+			if (!o->used || o->pair_id == pair_id ||
+			    (strcmp(o->spec.bridge, bridge) && (kind != VMP_GATE_HOST || o->spec.kind != kind)))
 				continue;
 			for (unsigned int k = 0; k < o->spec.n_addrs; k++) {
 				char text[INET6_ADDRSTRLEN] = "";
@@ -443,34 +467,44 @@ static int check_spec(const struct vmp_gate *g, uint64_t pair_id, const char *pa
 
 	if (!pair_id || !good_name(pair_name, VMP_GATE_NAME_MAX, false))
 		return vmp_gate_fail(reason, len, -EINVAL, "bad pair name");
-	if (!good_name(sp->tap, IFNAMSIZ, true))
+	if (sp->kind == VMP_GATE_TAP && !good_name(sp->tap, IFNAMSIZ, true))
 		return vmp_gate_fail(reason, len, -EINVAL, "bad name of the tap");
 	if (!good_name(sp->bridge, IFNAMSIZ, true))
 		return vmp_gate_fail(reason, len, -EINVAL, "bad name of the entry bridge");
 	if (sp->uplink[0] && !good_name(sp->uplink, IFNAMSIZ, true))
 		return vmp_gate_fail(reason, len, -EINVAL, "bad name of the uplink");
-	if ((sp->mac[0] & 1) || !memcmp(sp->mac, zero, 6))
+	if (sp->kind == VMP_GATE_TAP && ((sp->mac[0] & 1) || !memcmp(sp->mac, zero, 6)))
 		return vmp_gate_fail(reason, len, -EINVAL, "the entry MAC must be a unicast address");
 	for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++) {
 		const struct slot *o = &g->slot[i];
 
 		if (!o->used || o->pair_id == pair_id)
 			continue;
-		if (!strcmp(o->spec.tap, sp->tap))
+		if (sp->kind == VMP_GATE_TAP && o->spec.kind == sp->kind && !strcmp(o->spec.tap, sp->tap))
 			return vmp_gate_fail(reason, len, -EEXIST, "tap %s is pair %s's", sp->tap, o->name);
 		if (!strcmp(o->name, pair_name))
 			return vmp_gate_fail(reason, len, -EEXIST,
 					     "a port of a pair of that name is just being removed");
-		if (!strcmp(o->spec.bridge, sp->bridge) && !memcmp(o->spec.mac, sp->mac, 6))
+		if (sp->kind == VMP_GATE_TAP && o->spec.kind == sp->kind && !strcmp(o->spec.bridge, sp->bridge) &&
+		    !memcmp(o->spec.mac, sp->mac, 6))
 			return vmp_gate_fail(reason, len, -EEXIST, "the entry MAC on %s is pair %s's", sp->bridge,
 					     o->name);
 	}
-	for (unsigned int i = 0; i < g->n_leftover; i++)
-		if (!strcmp(g->leftover[i].tap, sp->tap) && strcmp(g->leftover[i].name, pair_name))
+	for (unsigned int i = 0; i < g->n_leftover; i++) {
+		const struct vmp_gate_spec *o = &g->leftover[i].spec;
+		bool same = sp->kind == VMP_GATE_TAP && !strcmp(o->tap, sp->tap);
+
+		if (!strcmp(g->leftover[i].name, pair_name) || o->kind != sp->kind)
+			continue;
+		for (unsigned int k = 0; sp->kind == VMP_GATE_HOST && k < o->n_addrs; k++)
+			for (unsigned int n = 0; n < sp->n_addrs; n++)
+				same = same || same_addr(&o->addrs[k], &sp->addrs[n]);
+		if (same)
 			return vmp_gate_fail(reason, len, -EEXIST,
-					     "tap %s is still pair %s's, from an earlier run: forget that pair first",
-					     sp->tap, g->leftover[i].name);
-	return check_addrs(g, pair_id, sp->bridge, sp->addrs, sp->n_addrs, reason, len);
+					     "%s is still pair %s's, from an earlier run: forget that pair first",
+					     sp->kind == VMP_GATE_TAP ? sp->tap : "an entry address", g->leftover[i].name);
+	}
+	return check_addrs(g, pair_id, sp->kind, sp->bridge, sp->addrs, sp->n_addrs, reason, len);
 }
 
 static void drop_leftover(struct vmp_gate *g, const char *name)
@@ -496,7 +530,7 @@ int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_nam
 			s->readd = true;
 			return 0;
 		}
-		if (strcmp(s->spec.tap, spec->tap) || strcmp(s->spec.bridge, spec->bridge) ||
+		if (s->spec.kind != spec->kind || strcmp(s->spec.tap, spec->tap) || strcmp(s->spec.bridge, spec->bridge) ||
 		    memcmp(s->spec.mac, spec->mac, 6) || s->spec.multi_queue != spec->multi_queue)
 			return vmp_gate_fail(reason, reason_len, -EBUSY,
 					     "the port of %s stands with another tap, bridge or MAC: delete it first",
@@ -521,11 +555,16 @@ int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_g
 
 	if (!s)
 		return -ENOENT;
-	r = check_addrs(g, pair_id, s->spec.bridge, addrs, n_addrs, NULL, 0);
+	r = check_addrs(g, pair_id, s->spec.kind, s->spec.bridge, addrs, n_addrs, NULL, 0);
 	if (r < 0)
 		return r;
 	memcpy(s->spec.addrs, addrs, n_addrs * sizeof *addrs);
 	s->spec.n_addrs = n_addrs;
+	if (s->spec.kind == VMP_GATE_HOST && s->want != WANT_REMOVED) {
+		/* To be gated and put on the interface before anything is said about them: the worker has it announced. */
+		submit(g, s, s->want, true);
+		return 0;
+	}
 	if (s->open)
 		announce_start(g, s);
 	return 0;
@@ -591,8 +630,7 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
 		s = new_slot(g, 0, pair_name);
 		if (!s)
 			return -ENOSPC;
-		snprintf(s->spec.tap, sizeof s->spec.tap, "%s", g->leftover[i].tap);
-		s->s_spec = s->spec;
+		s->spec = s->s_spec = g->leftover[i].spec;
 		drop_leftover(g, pair_name);
 		submit(g, s, WANT_REMOVED, false);
 		return 0;
@@ -766,6 +804,7 @@ int vmp_gate_retire(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
 static int probe_kernel(struct vmp_gate *g, char *reason, size_t len)
 {
 	CLEANUP_CLOSE int map = vmp_tcbpf_map_new();
+	CLEANUP_CLOSE int addrs = vmp_tcbpf_addrs_new();
 	CLEANUP_CLOSE int prog = -1;
 	struct vmp_tcbpf_info pi;
 	char log[512] = "", path[PATH_MAX];
@@ -783,7 +822,7 @@ static int probe_kernel(struct vmp_gate *g, char *reason, size_t len)
 		return vmp_gate_fail(reason, len, -EOPNOTSUPP, "the kernel does not map a bpf map into memory: %s",
 				     strerror(errno));
 	vmp_tcbpf_map_munmap(word);
-	prog = vmp_tcbpf_prog_load(map, vmp_tcbpf_insns, vmp_tcbpf_n_insns, log, sizeof log);
+	prog = vmp_tcbpf_prog_load(&vmp_tcbpf_port, map, -1, log, sizeof log);
 	if (prog < 0)
 		return vmp_gate_fail(reason, len, prog == -EPERM ? -EPERM : -EOPNOTSUPP,
 				     "the kernel refuses the gate's program: %s (needs kernel 5.8 or newer; "
@@ -793,7 +832,14 @@ static int probe_kernel(struct vmp_gate *g, char *reason, size_t len)
 	if (r < 0)
 		return vmp_gate_fail(reason, len, -EOPNOTSUPP, "the kernel does not tell about bpf programs: %s",
 				     strerror(-r));
-	memcpy(g->tag, pi.tag, sizeof g->tag);
+	memcpy(g->tag[0], pi.tag, sizeof g->tag[0]);
+	for (unsigned int i = 0; addrs >= 0 && i < 2; i++) {
+		CLEANUP_CLOSE int host = vmp_tcbpf_prog_load(&vmp_tcbpf_host[i], map, addrs, NULL, 0);
+
+		/* Without it there is no entry mode `host`; port_add tells why. */
+		if (host >= 0 && !vmp_tcbpf_prog_info(host, &pi))
+			memcpy(g->tag[1 + i], pi.tag, sizeof g->tag[0]);
+	}
 	g->tcx = !(g->conf.flags & VMP_GATE_FORCE_CLSACT) && vmp_tcbpf_has_tcx(prog);
 	snprintf(path, sizeof path, "%s/%%probe", g->dir);
 	unlink(path);
@@ -804,33 +850,50 @@ static int probe_kernel(struct vmp_gate *g, char *reason, size_t len)
 	return 0;
 }
 
-/* What an earlier process left: its taps stay behind the fence, and ports open under a live word stay armed. */
+static int on_known(void *user, const char *pair)
+{
+	struct vmp_gate *g = user;
+	struct vmp_gate_spec sp;
+	struct pins p;
+
+	if (!vmp_gate_pin_spec_get(g->dir, pair, &sp) && vmp_gate_adopt_pins(g, pair, sp.kind, &p)) {
+		vmp_gate_know(g, p.prog_id);
+		vmp_gate_pins_close(&p);
+	}
+	return 0;
+}
+
+/* What an earlier process left stays behind the fence, and ports open under a live word stay armed. */
 static int on_pinned(void *user, const char *pair)
 {
 	struct vmp_gate *g = user;
-	CLEANUP_CLOSE int map = -1;
-	CLEANUP_CLOSE int prog = -1;
 	struct leftover *l = &g->leftover[g->n_leftover];
+	struct vmp_fence_addr addrs[VMP_FENCE_HOST_ADDRS];
 	struct vmp_link_info li;
-	uint32_t prog_id;
-	uint64_t word;
+	struct pins p;
+	uint64_t word = 0;
+	bool host, live;
 	int r;
 
-	if (vmp_gate_pin_tap_get(g->dir, pair, l->tap) < 0) {
+	if (vmp_gate_pin_spec_get(g->dir, pair, &l->spec) < 0) {
 		vmp_gate_pin_remove_all(g->dir, pair);
 		return 0;
 	}
 	snprintf(l->name, sizeof l->name, "%s", pair);
-	r = vmp_fence_gate(g->fence, l->tap);
+	host = l->spec.kind == VMP_GATE_HOST;
+	r = host ? vmp_fence_host(g->fence, pair, 0, addrs, fence_addrs(&l->spec, addrs)) : vmp_fence_gate(g->fence, l->spec.tap);
 	if (r < 0)
 		return r;
 	g->n_leftover++;
-	if (vmp_link_get(g->link, l->tap, &li) || !vmp_gate_adopt_pins(g, pair, &map, &prog, &prog_id) ||
-	    vmp_tcbpf_map_get(map, &word) < 0)
+	if (vmp_link_get(g->link, gated_dev(&l->spec), &li) || !vmp_gate_adopt_pins(g, pair, l->spec.kind, &p))
 		return 0;
-	if (word > boot_ns() && !vmp_gate_verify_program(g, li.ifindex, prog_id))
-		return vmp_fence_arm(g->fence, li.ifindex);
-	return 0;
+	live = !vmp_tcbpf_map_get(p.map, &word) && word > boot_ns() &&
+	       !vmp_gate_verify_program(g, l->spec.kind, li.ifindex, p.prog_id);
+	vmp_gate_pins_close(&p);
+	if (!live)
+		return 0;
+	return host ? vmp_fence_host(g->fence, pair, li.ifindex, addrs, fence_addrs(&l->spec, addrs))
+		    : vmp_fence_arm(g->fence, li.ifindex);
 }
 
 static int start_worker(struct vmp_gate *g)
@@ -884,7 +947,8 @@ static int gate_init(struct vmp_gate *g, char *reason, size_t len)
 	if (r < 0)
 		return vmp_gate_fail(reason, len, r, "netlink socket of nftables: %s (CONFIG_NF_TABLES is needed)",
 				     strerror(-r));
-	r = vmp_gate_for_each_pinned(g->dir, on_pinned, g);
+	r = vmp_gate_for_each_pinned(g->dir, on_known, g);
+	r = r ? r : vmp_gate_for_each_pinned(g->dir, on_pinned, g);
 	if (r < 0)
 		return vmp_gate_fail(reason, len, r, "cannot take over the pins below %s: %s", g->dir, strerror(-r));
 	r = vmp_fence_install(g->fence);
@@ -976,16 +1040,21 @@ struct vmp_gate *vmp_gate_free(struct vmp_gate *g)
 struct purge {
 	const char *dir;
 	struct vmp_fence *fence;
+	struct vmp_link *link;
 	int err;
 	char name[VMP_GATE_NAME_MAX];
 };
 
 static int on_purge_fence(void *user, const char *pair)
 {
+	struct vmp_fence_addr addrs[VMP_FENCE_HOST_ADDRS];
 	struct purge *p = user;
-	char tap[IFNAMSIZ];
+	struct vmp_gate_spec sp;
 
-	return vmp_gate_pin_tap_get(p->dir, pair, tap) < 0 ? 0 : vmp_fence_gate(p->fence, tap);
+	if (vmp_gate_pin_spec_get(p->dir, pair, &sp) < 0)
+		return 0;
+	return sp.kind == VMP_GATE_HOST ? vmp_fence_host(p->fence, pair, 0, addrs, fence_addrs(&sp, addrs))
+					: vmp_fence_gate(p->fence, sp.tap);
 }
 
 static void purge_pins(const char *dir, const char *pair)
@@ -1003,13 +1072,33 @@ static void purge_pins(const char *dir, const char *pair)
 	}
 }
 
+static int purge_host(struct purge *p, const char *pair, const struct vmp_gate_spec *sp)
+{
+	uint32_t id[2] = { 0 };
+	bool tcx = true;
+
+	for (int i = 0; i < 2; i++) {
+		CLEANUP_CLOSE int prog = vmp_gate_pin_get(p->dir, pair, i ? "prog-out" : "prog");
+		CLEANUP_CLOSE int link = vmp_gate_pin_get(p->dir, pair, vmp_gate_link_pin[i]);
+		struct vmp_tcbpf_info pi;
+
+		tcx = tcx && link >= 0;
+		if (prog >= 0 && !vmp_tcbpf_prog_info(prog, &pi))
+			id[i] = pi.id;
+	}
+	purge_pins(p->dir, pair);
+	return vmp_gate_host_clear(p->link, tcx, sp, id);
+}
+
 static int on_purge(void *user, const char *pair)
 {
 	struct purge *p = user;
-	char tap[IFNAMSIZ] = "";
+	struct vmp_gate_spec sp = { .kind = VMP_GATE_TAP };
 	int r;
 
-	r = vmp_gate_pin_tap_get(p->dir, pair, tap) < 0 ? 0 : vmp_link_tap_del(tap);
+	r = vmp_gate_pin_spec_get(p->dir, pair, &sp) < 0 ? 0
+	    : sp.kind == VMP_GATE_HOST			 ? purge_host(p, pair, &sp)
+							 : vmp_link_tap_del(sp.tap);
 	purge_pins(p->dir, pair);
 	/* Not a tap: a device of somebody else's, of which only our links were ours. */
 	if (r == -ENOTUNIQ)
@@ -1035,10 +1124,16 @@ int vmp_gate_purge(const char *bpffs_dir, char *reason, size_t reason_len)
 	r = vmp_fence_new(&p.fence, false);
 	if (r < 0)
 		return vmp_gate_fail(reason, reason_len, r, "netlink socket of nftables: %s", strerror(-r));
+	r = vmp_link_new(&p.link);
+	if (r < 0) {
+		vmp_fence_free(p.fence);
+		return vmp_gate_fail(reason, reason_len, r, "rtnetlink: %s", strerror(-r));
+	}
 	/* Writing the fence shows whether a daemon is alive, and it stays up until the taps are gone. */
 	r = pins ? vmp_gate_for_each_pinned(p.dir, on_purge_fence, &p) : 0;
 	r = r ? r : vmp_fence_install(p.fence);
 	if (r == -EBUSY) {
+		vmp_link_free(p.link);
 		vmp_fence_free(p.fence);
 		return vmp_gate_fail(reason, reason_len, r, "a running vmpaird owns the gates: stop it first");
 	}
@@ -1056,6 +1151,7 @@ int vmp_gate_purge(const char *bpffs_dir, char *reason, size_t reason_len)
 	if (!r && r2 < 0 && r2 != -EOPNOTSUPP)
 		r = vmp_gate_fail(reason, reason_len, r2, "cannot delete the nft table bridge %s: %s", VMP_FENCE_TABLE,
 				  strerror(-r2));
+	vmp_link_free(p.link);
 	vmp_fence_free(p.fence);
 	return r;
 }

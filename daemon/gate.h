@@ -5,6 +5,12 @@
  * that is not armed. The kernel ends the lease by itself; a daemon that is dead, stopped or late cannot extend it (K1,
  * K2).
  *
+ * Two kinds of port. TAP: the guest carries the entry addresses, and all of its frames are gated. HOST: the host carries them
+ * on an interface (the entry bridge); programs there, one for each direction, gate what is for or from these addresses (daemon/bpf/
+ * host.bpf.c), the fence keeps them off all other interfaces, and they are on the interface only while the port is open: elsewhere the
+ * host is a client of its pair like any other machine. Several pairs may share an interface. The way back to clients must lead
+ * through that interface too.
+ *
  * Units: every `_ns` is CLOCK_BOOTTIME in nanoseconds unless it says otherwise.
  * Errors: 0 or negative errno; `reason` gets one sentence for people and is written only on failure.
  * Ownership: strings and specs are copied. The gate is freed with vmp_gate_free(), which leaves ports, programs and
@@ -73,7 +79,7 @@ enum vmp_gate_ev {
 	/* The nft table was changed or removed by somebody else. pair_id 0. */
 	VMP_GATE_EV_FENCE_LOST,
 	VMP_GATE_EV_FENCE_RESTORED,
-	/* The tap is gone; port_add again before the VM is started again. */
+	/* The tap (the interface) is gone; port_add again before the VM is started again. */
 	VMP_GATE_EV_TAP_LOST,
 	/* Same name, new ifindex: fenced from its first frame on, now gated again. */
 	VMP_GATE_EV_TAP_RECREATED,
@@ -82,6 +88,8 @@ enum vmp_gate_ev {
 	VMP_GATE_EV_UPLINK_DOWN,
 	/* Program or fence lost twice within a minute, repair failed, tap renamed, XDP: the bridge port is disabled. */
 	VMP_GATE_EV_ALARM,
+	/* HOST: open, but an address cannot be put on the interface (err, reason); tried again every second, told once. */
+	VMP_GATE_EV_ADDR_FAILED,
 	VMP_GATE_EV_MAX,
 };
 
@@ -121,14 +129,18 @@ struct vmp_gate_conf {
 struct vmp_gate_addr {
 	int family;	  /* AF_INET or AF_INET6 */
 	uint8_t addr[16]; /* network order, first 4 bytes for AF_INET */
+	uint8_t prefix;	  /* HOST only: length of the network's prefix */
 };
 
+enum vmp_gate_kind { VMP_GATE_TAP, VMP_GATE_HOST };
+
 struct vmp_gate_spec {
-	char tap[IFNAMSIZ];    /* made persistent if missing; another kind is refused (macvtap, VF, NIC) */
-	char bridge[IFNAMSIZ]; /* must exist */
+	enum vmp_gate_kind kind;
+	char tap[IFNAMSIZ];    /* made persistent if missing; another kind is refused (macvtap, VF, NIC). TAP only */
+	char bridge[IFNAMSIZ]; /* must exist. HOST: the interface for the addresses, a bridge or another that is no bridge's port */
 	char uplink[IFNAMSIZ]; /* "": every port of the bridge that is not a tap */
-	uint8_t mac[6];	       /* the guest's entry MAC (shared by both members) */
-	bool multi_queue;      /* tap for a guest with several queues */
+	uint8_t mac[6];	       /* the guest's entry MAC (shared by both members). TAP only: HOST announces the interface's own */
+	bool multi_queue;      /* tap for a guest with several queues. TAP only */
 	unsigned int n_addrs;
 	struct vmp_gate_addr addrs[VMP_GATE_MAX_ADDRS];
 };
@@ -166,7 +178,8 @@ void vmp_gate_tick(struct vmp_gate *g, uint64_t now_ns); /* repeats of announcem
  */
 int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_name, const struct vmp_gate_spec *spec,
 		      char *reason, size_t reason_len);
-/* New entry addresses of a standing port; an open one is announced again. -ENOENT, -EINVAL, -EEXIST. */
+/* New entry addresses of a standing port; an open one is announced again. HOST: PORT_READY or PORT_FAILED follows. -ENOENT, -EINVAL,
+ * -EEXIST. */
 int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_gate_addr *addrs, unsigned int n_addrs);
 /* Close, then remove tap, programs, pins and fence elements; PORT_GONE follows. The VM must have ended. -ENOENT. */
 int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id);

@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <string.h>
 #include <time.h>
 
 #include "daemon/fence.h"
@@ -38,9 +39,12 @@ struct uplink {
 struct wport {
 	struct vmp_gate_spec spec;
 	char alias[IFNAMSIZ]; /* what somebody renamed the tap to, fenced as well */
-	bool setup, alarm, bound, made_tap;
-	int ifindex, bridge, map_fd, prog_fd, link_fd[2];
-	uint32_t prog_id;
+	bool setup, alarm, bound, made_tap, addr_failed;
+	int ifindex, bridge, map_fd, addrs_fd, prog_fd[2], link_fd[2]; /* TAP: the same program twice */
+	uint32_t prog_id[2];
+	uint8_t mac[6]; /* HOST: of the interface */
+	unsigned int n_applied; /* HOST: addresses that may be on the interface */
+	struct vmp_gate_addr applied[VMP_GATE_MAX_ADDRS];
 	enum want want; /* served last */
 	uint64_t lost_at_ns, retry_at_ns, verify_at_ns, fdb_retry_at_ns, disarm_at_ns;
 };
@@ -62,7 +66,8 @@ struct slot {
 	/* shared, under the gate's lock */
 	uint32_t req, done;
 	enum want want;
-	bool setup, waiting, adopted, s_alarm, s_armed;
+	bool setup, waiting, adopted, s_alarm, s_armed, s_announce;
+	uint8_t s_mac[6];
 	struct vmp_gate_spec s_spec;
 	int s_ifindex, s_map_fd;
 	uint64_t done_at_ns;
@@ -78,8 +83,16 @@ struct slot {
 
 struct leftover {
 	char name[VMP_GATE_NAME_MAX];
-	char tap[IFNAMSIZ];
+	struct vmp_gate_spec spec; /* kind, tap or bridge, addresses */
 };
+
+/* What a pair has pinned besides links; descriptors, -1 = none. */
+struct pins {
+	int map, addrs, prog[2];
+	uint32_t prog_id[2];
+};
+
+#define KNOWN_IDS 256
 
 struct vmp_gate {
 	struct vmp_gate_conf conf;
@@ -101,7 +114,11 @@ struct vmp_gate {
 	/* the worker's, before its start the creator's */
 	struct vmp_link *link;
 	struct vmp_fence *fence;
-	uint8_t tag[VMP_TCBPF_TAG];
+	uint8_t tag[3][VMP_TCBPF_TAG]; /* of the port's program, of the host's for the way in and out (zero: this kernel takes none) */
+	/* Programs of all pairs: on an interface with several pairs they stand one behind the other. The ids of a running system are
+	 * not used twice. */
+	uint32_t known[KNOWN_IDS];
+	unsigned int n_known;
 	uint64_t fence_lost_at_ns, fence_retry_at_ns;
 };
 
@@ -125,14 +142,15 @@ __attribute__((format(printf, 4, 5))) int vmp_gate_fail(char *reason, size_t len
 
 extern const char *const vmp_gate_link_pin[2];
 
-/* what = "map", "prog", a link's name, "tap", or "" for the pair's directory */
+/* what = "map", "prog", "prog-out", "addrs", a link's name, or "" for the pair's directory */
 void vmp_gate_pin_path(const char *base, const char *pair, const char *what, char *ret, size_t len);
 int vmp_gate_pin(const char *base, const char *pair, const char *what, int fd);
 int vmp_gate_pin_get(const char *base, const char *pair, const char *what); /* descriptor */
 void vmp_gate_pin_remove(const char *base, const char *pair, const char *what);
 int vmp_gate_pin_remove_all(const char *base, const char *pair);
-int vmp_gate_pin_tap_get(const char *base, const char *pair, char ret[IFNAMSIZ]);
-int vmp_gate_pin_tap_set(const char *base, const char *pair, const char *tap);
+/* Which device the pins are for: kind, and tap or bridge. get also reads the addresses. */
+int vmp_gate_pin_spec_get(const char *base, const char *pair, struct vmp_gate_spec *ret);
+int vmp_gate_pin_spec_set(const char *base, const char *pair, const struct vmp_gate_spec *spec);
 int vmp_gate_bpffs_prepare(const char *dir, bool create, char *reason, size_t len);
 /* Call cb for each pair that has a directory of pins; all names are read before, for cb may remove. */
 int vmp_gate_for_each_pinned(const char *dir, int (*cb)(void *user, const char *pair), void *user);
@@ -142,9 +160,28 @@ int vmp_gate_for_each_pinned(const char *dir, int (*cb)(void *user, const char *
 void *vmp_gate_worker(void *gate);
 void vmp_gate_reset_wport(struct wport *w);
 void vmp_gate_close_program(struct slot *s); /* this process's descriptors only */
-/* 0: that program comes first on both sides; -EBADF: it does not; other: cannot tell. */
-int vmp_gate_verify_program(struct vmp_gate *g, int ifindex, uint32_t prog_id);
+/* 0: these programs come first on their sides, HOST: behind none but those of other pairs; -EBADF: not; other: cannot tell. */
+int vmp_gate_verify_program(struct vmp_gate *g, enum vmp_gate_kind kind, int ifindex, const uint32_t prog_id[2]);
 /* Take over what an earlier process pinned for this pair, if it is of our make and belongs together. */
-bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, int *ret_map, int *ret_prog, uint32_t *ret_prog_id);
+bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, enum vmp_gate_kind kind, struct pins *ret);
+void vmp_gate_pins_close(struct pins *p);
+void vmp_gate_know(struct vmp_gate *g, const uint32_t prog_id[2]);
+/* Take the programs of HOST off their interface, and the addresses. */
+int vmp_gate_host_clear(struct vmp_link *l, bool tcx, const struct vmp_gate_spec *spec, const uint32_t prog_id[2]);
+
+/* The device that is gated. */
+static inline const char *gated_dev(const struct vmp_gate_spec *sp)
+{
+	return sp->kind == VMP_GATE_HOST ? sp->bridge : sp->tap;
+}
+
+static inline unsigned int fence_addrs(const struct vmp_gate_spec *sp, struct vmp_fence_addr ret[VMP_FENCE_HOST_ADDRS])
+{
+	for (unsigned int i = 0; i < sp->n_addrs; i++) {
+		ret[i].family = sp->addrs[i].family;
+		memcpy(ret[i].addr, sp->addrs[i].addr, sizeof ret[i].addr);
+	}
+	return sp->n_addrs;
+}
 
 #endif

@@ -8,11 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "daemon/gate_int.h"
+#include "internal/cleanup.h"
 
 int vmp_gate_fail(char *reason, size_t len, int err, const char *fmt, ...)
 {
@@ -24,6 +26,9 @@ int vmp_gate_fail(char *reason, size_t len, int err, const char *fmt, ...)
 	va_end(ap);
 	return err;
 }
+
+/* A symbolic link to the device's name: what one daemon made, the next (or a purge) finds without any other file. */
+static const char *const kind_pin[] = { [VMP_GATE_TAP] = "tap", [VMP_GATE_HOST] = "host" };
 
 const char *const vmp_gate_link_pin[2] = { "ingress", "egress" };
 
@@ -75,38 +80,64 @@ int vmp_gate_pin_remove_all(const char *base, const char *pair)
 
 	vmp_gate_pin_remove(base, pair, "map");
 	vmp_gate_pin_remove(base, pair, "prog");
+	vmp_gate_pin_remove(base, pair, "prog-out");
+	vmp_gate_pin_remove(base, pair, "addrs");
 	vmp_gate_pin_remove(base, pair, vmp_gate_link_pin[0]);
 	vmp_gate_pin_remove(base, pair, vmp_gate_link_pin[1]);
-	vmp_gate_pin_remove(base, pair, "tap");
+	vmp_gate_pin_remove(base, pair, kind_pin[VMP_GATE_TAP]);
+	vmp_gate_pin_remove(base, pair, kind_pin[VMP_GATE_HOST]);
 	vmp_gate_pin_path(base, pair, "", path, sizeof path);
 	return rmdir(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-/* The tap's name is kept as a symbolic link: what one daemon made, the next (or a purge) finds without any other file.
- */
-int vmp_gate_pin_tap_get(const char *base, const char *pair, char ret[IFNAMSIZ])
+static void addr_of_key(const uint8_t key[16], uint32_t prefix, struct vmp_gate_addr *ret)
 {
-	char path[PATH_MAX], tap[IFNAMSIZ];
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	bool v4 = !memcmp(key, mapped, sizeof mapped);
+
+	memset(ret, 0, sizeof *ret);
+	ret->family = v4 ? AF_INET : AF_INET6;
+	memcpy(ret->addr, v4 ? key + 12 : key, v4 ? 4 : 16);
+	ret->prefix = (uint8_t)prefix;
+}
+
+int vmp_gate_pin_spec_get(const char *base, const char *pair, struct vmp_gate_spec *ret)
+{
+	char path[PATH_MAX], dev[IFNAMSIZ];
+	struct vmp_gate_spec sp = { .kind = VMP_GATE_TAP };
+	CLEANUP_CLOSE int addrs = -1;
+	uint8_t key[16];
+	uint32_t prefix;
 	ssize_t n;
 
-	vmp_gate_pin_path(base, pair, "tap", path, sizeof path);
-	n = readlink(path, tap, sizeof tap);
+	vmp_gate_pin_path(base, pair, kind_pin[VMP_GATE_TAP], path, sizeof path);
+	n = readlink(path, dev, sizeof dev);
+	if (n < 0) {
+		sp.kind = VMP_GATE_HOST;
+		vmp_gate_pin_path(base, pair, kind_pin[VMP_GATE_HOST], path, sizeof path);
+		n = readlink(path, dev, sizeof dev);
+	}
 	if (n < 0)
 		return -errno;
 	if (n == 0 || n >= IFNAMSIZ)
 		return -EBADF;
-	memset(ret, 0, IFNAMSIZ);
-	memcpy(ret, tap, (size_t)n);
+	memcpy(sp.kind == VMP_GATE_HOST ? sp.bridge : sp.tap, dev, (size_t)n);
+	addrs = sp.kind == VMP_GATE_HOST ? vmp_gate_pin_get(base, pair, "addrs") : -1;
+	if (addrs >= 0)
+		for (int r = vmp_tcbpf_addrs_next(addrs, NULL, key, &prefix); !r && sp.n_addrs < VMP_GATE_MAX_ADDRS;
+		     r = vmp_tcbpf_addrs_next(addrs, key, key, &prefix))
+			addr_of_key(key, prefix, &sp.addrs[sp.n_addrs++]);
+	*ret = sp;
 	return 0;
 }
 
-int vmp_gate_pin_tap_set(const char *base, const char *pair, const char *tap)
+int vmp_gate_pin_spec_set(const char *base, const char *pair, const struct vmp_gate_spec *spec)
 {
 	char path[PATH_MAX];
 
-	vmp_gate_pin_path(base, pair, "tap", path, sizeof path);
+	vmp_gate_pin_path(base, pair, kind_pin[spec->kind], path, sizeof path);
 	unlink(path);
-	return symlink(tap, path) < 0 ? -errno : 0;
+	return symlink(gated_dev(spec), path) < 0 ? -errno : 0;
 }
 
 int vmp_gate_bpffs_prepare(const char *dir, bool create, char *reason, size_t len)

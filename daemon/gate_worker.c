@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -23,7 +25,7 @@
 void vmp_gate_reset_wport(struct wport *w)
 {
 	memset(w, 0, sizeof *w);
-	w->map_fd = w->prog_fd = w->link_fd[0] = w->link_fd[1] = -1;
+	w->map_fd = w->addrs_fd = w->prog_fd[0] = w->prog_fd[1] = w->link_fd[0] = w->link_fd[1] = -1;
 	w->want = WANT_KEEP;
 }
 
@@ -65,36 +67,88 @@ static void post(struct vmp_gate *g, struct slot *s, enum vmp_gate_ev ev, int er
 	notify(g);
 }
 
+/* --- the fence, for either kind ------------------------------------------------------------------------- */
+
+static bool is_host(const struct slot *s)
+{
+	return s->w.spec.kind == VMP_GATE_HOST;
+}
+
+static bool armed(const struct vmp_gate *g, const struct slot *s)
+{
+	if (!s->w.ifindex)
+		return false;
+	return is_host(s) ? vmp_fence_host_armed(g->fence, s->name) == s->w.ifindex : vmp_fence_armed(g->fence, s->w.ifindex);
+}
+
+/* The pair's addresses, as the spec has them now. */
+static int fence_host(struct vmp_gate *g, const struct slot *s, int ifindex)
+{
+	struct vmp_fence_addr addrs[VMP_FENCE_HOST_ADDRS];
+
+	return vmp_fence_host(g->fence, s->name, ifindex, addrs, fence_addrs(&s->w.spec, addrs));
+}
+
+static int disarm(struct vmp_gate *g, const struct slot *s)
+{
+	if (is_host(s))
+		return fence_host(g, s, 0);
+	return s->w.ifindex ? vmp_fence_disarm(g->fence, s->w.ifindex) : 0;
+}
+
 /* What info() shows. */
 static void publish(struct vmp_gate *g, struct slot *s)
 {
-	bool armed = s->w.ifindex && vmp_fence_armed(g->fence, s->w.ifindex);
+	bool is_armed = armed(g, s);
 
 	pthread_mutex_lock(&g->lock);
 	s->s_ifindex = s->w.ifindex;
-	s->s_armed = armed;
+	memcpy(s->s_mac, s->w.mac, sizeof s->s_mac);
+	s->s_armed = is_armed;
 	s->s_alarm = s->w.alarm;
 	pthread_mutex_unlock(&g->lock);
 }
 
 /* --- programs ----------------------------------------------------------------------------------------- */
 
-int vmp_gate_verify_program(struct vmp_gate *g, int ifindex, uint32_t prog_id)
+void vmp_gate_know(struct vmp_gate *g, const uint32_t prog_id[2])
+{
+	for (int i = 0; i < 2; i++)
+		g->known[g->n_known++ % KNOWN_IDS] = prog_id[i];
+}
+
+static bool known(const struct vmp_gate *g, uint32_t id)
+{
+	for (unsigned int i = 0; id && i < KNOWN_IDS; i++)
+		if (g->known[i] == id)
+			return true;
+	return false;
+}
+
+int vmp_gate_verify_program(struct vmp_gate *g, enum vmp_gate_kind kind, int ifindex, const uint32_t prog_id[2])
 {
 	for (int egress = 0; egress < 2; egress++) {
-		uint32_t id = 0;
-		int r = g->tcx ? vmp_tcbpf_tcx_first(ifindex, egress, &id)
-			       : vmp_link_filter_first(g->link, ifindex, egress, &id);
+		uint32_t id[64];
+		int n = g->tcx ? vmp_tcbpf_tcx_list(ifindex, egress, id, ARRAY_SIZE(id))
+			       : vmp_link_filter_list(g->link, ifindex, egress, id, ARRAY_SIZE(id));
+		int i = 0;
 
 		/* Without its qdisc, tc answers a question about filters with "invalid". */
-		if (r == -EINVAL && !g->tcx)
+		if (n == -EINVAL && !g->tcx)
 			return -EBADF;
-		if (r < 0)
-			return r;
-		if (id != prog_id)
+		if (n < 0)
+			return n;
+		while (i < n && id[i] != prog_id[egress] && kind == VMP_GATE_HOST && known(g, id[i]))
+			i++;
+		if (i == n || id[i] != prog_id[egress])
 			return -EBADF;
 	}
 	return 0;
+}
+
+static int verify(struct vmp_gate *g, const struct slot *s)
+{
+	return vmp_gate_verify_program(g, s->w.spec.kind, s->w.ifindex, s->w.prog_id);
 }
 
 static void drop_links(struct vmp_gate *g, struct slot *s)
@@ -113,7 +167,7 @@ static int attach_tcx(struct vmp_gate *g, struct slot *s)
 {
 	drop_links(g, s);
 	for (int i = 0; i < 2; i++) {
-		int r = vmp_tcbpf_link_new(s->w.prog_fd, s->w.ifindex, i == 1);
+		int r = vmp_tcbpf_link_new(s->w.prog_fd[i], s->w.ifindex, i == 1);
 
 		if (r < 0)
 			return r;
@@ -129,8 +183,42 @@ static int attach_clsact(struct vmp_gate *g, struct slot *s)
 {
 	int r = vmp_link_clsact_add(g->link, s->w.ifindex);
 
-	r = r ? r : vmp_link_filter_add(g->link, s->w.ifindex, false, s->w.prog_fd, "vmpair_gate");
-	return r ? r : vmp_link_filter_add(g->link, s->w.ifindex, true, s->w.prog_fd, "vmpair_gate");
+	/* Several of HOST stand on one interface, each under a handle of its own. */
+	for (int i = 0; i < 2 && !r; i++)
+		r = vmp_link_filter_add(g->link, s->w.ifindex, i == 1, is_host(s) ? s->w.prog_id[i] : 1, s->w.prog_fd[i], "vmpair_gate");
+	return r;
+}
+
+/* A filter of HOST that somebody has put another one before: removed, so that it can be added again as the first. */
+static void drop_filters(struct vmp_gate *g, const struct slot *s)
+{
+	for (int i = 0; i < 2 && is_host(s) && !g->tcx; i++)
+		vmp_link_filter_del(g->link, s->w.ifindex, i == 1, s->w.prog_id[i]);
+}
+
+int vmp_gate_host_clear(struct vmp_link *l, bool tcx, const struct vmp_gate_spec *spec, const uint32_t prog_id[2])
+{
+	struct vmp_link_info li;
+	uint32_t id;
+	int r = vmp_link_get(l, spec->bridge, &li), n = 0;
+
+	if (r < 0)
+		return r == -ENODEV ? 0 : r;
+	/* The addresses first: while the programs are there. */
+	for (unsigned int i = 0; i < spec->n_addrs && !r; i++)
+		r = vmp_link_addr_del(l, li.ifindex, spec->addrs[i].family, spec->addrs[i].addr, spec->addrs[i].prefix);
+	if (tcx || r < 0)
+		return r;
+	for (int i = 0; i < 2 && !r; i++)
+		r = prog_id[i] ? vmp_link_filter_del(l, li.ifindex, i == 1, prog_id[i]) : 0;
+	for (int i = 0; i < 2 && n >= 0; i++) {
+		int k = vmp_link_filter_list(l, li.ifindex, i == 1, &id, 1);
+
+		n = k < 0 ? k : n + k;
+	}
+	if (!n && !r)
+		vmp_link_clsact_del(l, li.ifindex);
+	return r;
 }
 
 /* Make our program the first on both sides. Never called on an armed port. */
@@ -138,101 +226,214 @@ static int attach(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
 {
 	int r;
 
-	if (!vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id))
+	if (!verify(g, s))
 		return 0;
+	drop_filters(g, s);
 	r = g->tcx ? attach_tcx(g, s) : attach_clsact(g, s);
 	if (r == -EEXIST)
 		return vmp_gate_fail(
 			reason, len, r,
 			"%s has an 'ingress' qdisc (libvirt's <bandwidth><outbound> makes one), which excludes the gate's "
 			"clsact on this kernel: remove it",
-			s->w.spec.tap);
+			gated_dev(&s->w.spec));
 	if (r < 0)
-		return vmp_gate_fail(reason, len, r, "cannot attach the gate's program to %s: %s", s->w.spec.tap,
+		return vmp_gate_fail(reason, len, r, "cannot attach the gate's program to %s: %s", gated_dev(&s->w.spec),
 				     strerror(-r));
-	r = vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id);
+	r = verify(g, s);
 	if (r < 0)
 		return vmp_gate_fail(reason, len, r, "another tc program stands before the gate's on %s",
-				     s->w.spec.tap);
+				     gated_dev(&s->w.spec));
 	return 0;
 }
 
 void vmp_gate_close_program(struct slot *s)
 {
 	for (int i = 0; i < 2; i++) {
-		if (s->w.link_fd[i] >= 0)
-			close(s->w.link_fd[i]);
-		s->w.link_fd[i] = -1;
+		vmp_close_p(&s->w.link_fd[i]);
+		vmp_close_p(&s->w.prog_fd[i]);
+		s->w.prog_id[i] = 0;
 	}
-	if (s->w.prog_fd >= 0)
-		close(s->w.prog_fd);
-	s->w.prog_fd = -1;
-	s->w.prog_id = 0;
+	vmp_close_p(&s->w.addrs_fd);
 }
 
-bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, int *ret_map, int *ret_prog, uint32_t *ret_prog_id)
+void vmp_gate_pins_close(struct pins *p)
 {
-	CLEANUP_CLOSE int map = vmp_gate_pin_get(g->dir, pair, "map");
-	CLEANUP_CLOSE int prog = map >= 0 ? vmp_gate_pin_get(g->dir, pair, "prog") : -1;
-	struct vmp_tcbpf_info pi;
-	uint32_t map_id;
+	vmp_close_p(&p->map);
+	vmp_close_p(&p->addrs);
+	vmp_close_p(&p->prog[0]);
+	vmp_close_p(&p->prog[1]);
+}
 
-	if (map < 0 || prog < 0 || !vmp_tcbpf_map_fits(map) || vmp_tcbpf_map_id(map, &map_id) < 0 ||
-	    vmp_tcbpf_prog_info(prog, &pi) < 0)
+static const char *const prog_pin[2] = { "prog", "prog-out" };
+
+/* Is this program of our make, and does it use these maps? */
+static bool fits(const struct vmp_gate *g, const struct pins *p, int i, enum vmp_gate_kind kind, uint32_t *ret_id)
+{
+	uint32_t map = 0, addrs = 0;
+	struct vmp_tcbpf_info pi;
+
+	if (p->prog[i] < 0 || vmp_tcbpf_prog_info(p->prog[i], &pi) < 0 || vmp_tcbpf_map_id(p->map, &map) < 0)
 		return false;
-	if (memcmp(pi.tag, g->tag, sizeof pi.tag) || pi.map_id != map_id)
+	if (kind == VMP_GATE_HOST && vmp_tcbpf_map_id(p->addrs, &addrs) < 0)
 		return false;
-	*ret_map = TAKE_FD(map);
-	*ret_prog = TAKE_FD(prog);
-	*ret_prog_id = pi.id;
+	if (memcmp(pi.tag, g->tag[kind == VMP_GATE_HOST ? 1 + i : 0], sizeof pi.tag))
+		return false;
+	*ret_id = pi.id;
+	return (pi.map_id[0] == map && pi.map_id[1] == addrs) || (addrs && pi.map_id[0] == addrs && pi.map_id[1] == map);
+}
+
+bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, enum vmp_gate_kind kind, struct pins *ret)
+{
+	bool host = kind == VMP_GATE_HOST;
+	struct pins p = {
+		.map = vmp_gate_pin_get(g->dir, pair, "map"),
+		.addrs = host ? vmp_gate_pin_get(g->dir, pair, "addrs") : -1,
+		.prog = { vmp_gate_pin_get(g->dir, pair, prog_pin[0]), vmp_gate_pin_get(g->dir, pair, prog_pin[host]) },
+	};
+
+	/* Errors are no descriptors. */
+	p.map = p.map < 0 ? -1 : p.map;
+	p.addrs = p.addrs < 0 ? -1 : p.addrs;
+	for (int i = 0; i < 2; i++)
+		p.prog[i] = p.prog[i] < 0 ? -1 : p.prog[i];
+	if (p.map < 0 || !vmp_tcbpf_map_fits(p.map) || (host && (p.addrs < 0 || !vmp_tcbpf_addrs_fits(p.addrs))) ||
+	    !fits(g, &p, 0, kind, &p.prog_id[0]) || !fits(g, &p, 1, kind, &p.prog_id[1])) {
+		vmp_gate_pins_close(&p);
+		return false;
+	}
+	*ret = p;
 	return true;
+}
+
+static void key_of_addr(const struct vmp_gate_addr *a, uint8_t ret[16])
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (a->family == AF_INET6) {
+		memcpy(ret, a->addr, 16);
+		return;
+	}
+	memcpy(ret, mapped, sizeof mapped);
+	memcpy(ret + 12, a->addr, 4);
+}
+
+static bool in_list(const struct vmp_gate_addr *a, unsigned int n, const struct vmp_gate_addr *which)
+{
+	for (unsigned int i = 0; i < n; i++)
+		if (a[i].family == which->family && !memcmp(a[i].addr, which->addr, which->family == AF_INET ? 4 : 16))
+			return true;
+	return false;
+}
+
+/* The programs' set of addresses becomes the spec's: what goes was taken off the interface before. */
+static int set_addrs(struct slot *s)
+{
+	const struct vmp_gate_spec *sp = &s->w.spec;
+	uint8_t key[16], old[VMP_TCBPF_ADDRS][16];
+	unsigned int n = 0;
+	uint32_t prefix;
+	int r = 0;
+
+	for (int e = vmp_tcbpf_addrs_next(s->w.addrs_fd, NULL, key, &prefix); !e && n < VMP_TCBPF_ADDRS;
+	     e = vmp_tcbpf_addrs_next(s->w.addrs_fd, key, key, &prefix))
+		memcpy(old[n++], key, sizeof key);
+	for (unsigned int i = 0; i < n && !r; i++) {
+		bool stays = false;
+
+		for (unsigned int k = 0; k < sp->n_addrs && !stays; k++) {
+			key_of_addr(&sp->addrs[k], key);
+			stays = !memcmp(key, old[i], sizeof key);
+		}
+		r = stays ? 0 : vmp_tcbpf_addrs_del(s->w.addrs_fd, old[i]);
+	}
+	for (unsigned int i = 0; i < sp->n_addrs && !r; i++) {
+		key_of_addr(&sp->addrs[i], key);
+		r = vmp_tcbpf_addrs_set(s->w.addrs_fd, key, sp->addrs[i].prefix);
+	}
+	return r;
+}
+
+static int new_programs(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
+{
+	char log[256] = "";
+
+	s->w.map_fd = vmp_tcbpf_map_new();
+	s->w.addrs_fd = is_host(s) ? vmp_tcbpf_addrs_new() : -1;
+	if (s->w.map_fd < 0 || (is_host(s) && s->w.addrs_fd < 0)) {
+		int r = s->w.map_fd < 0 ? s->w.map_fd : s->w.addrs_fd;
+
+		s->w.map_fd = s->w.map_fd < 0 ? -1 : s->w.map_fd;
+		s->w.addrs_fd = s->w.addrs_fd < 0 ? -1 : s->w.addrs_fd;
+		return vmp_gate_fail(reason, len, r, "cannot create the gate's maps: %s", strerror(-r));
+	}
+	for (int i = 0; i < 2; i++) {
+		struct vmp_tcbpf_info pi;
+		int r;
+
+		if (i && !is_host(s))
+			r = fcntl(s->w.prog_fd[0], F_DUPFD_CLOEXEC, 0);
+		else
+			r = vmp_tcbpf_prog_load(is_host(s) ? &vmp_tcbpf_host[i] : &vmp_tcbpf_port, s->w.map_fd, s->w.addrs_fd, log,
+						sizeof log);
+		if (r < 0)
+			return vmp_gate_fail(reason, len, r, "cannot load the gate's program: %s %.120s", strerror(-r), log);
+		s->w.prog_fd[i] = r;
+		r = vmp_tcbpf_prog_info(s->w.prog_fd[i], &pi);
+		r = r || (i && !is_host(s)) ? r : vmp_gate_pin(g->dir, s->name, prog_pin[i], s->w.prog_fd[i]);
+		if (r < 0)
+			return vmp_gate_fail(reason, len, r, "cannot pin the gate's program below %s: %s", g->dir, strerror(-r));
+		s->w.prog_id[i] = pi.id;
+	}
+	return 0;
 }
 
 static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
 {
-	char path[PATH_MAX], tap[IFNAMSIZ] = "";
-	struct vmp_tcbpf_info pi;
+	struct vmp_gate_spec old;
+	char path[PATH_MAX];
+	struct pins p;
 	int r;
 
-	if (s->w.prog_fd >= 0) {
+	if (s->w.prog_fd[0] >= 0) {
 		*ret_adopted = false;
 		return 0;
 	}
-	/* Pins made for another tap say nothing about this one. */
-	if (!vmp_gate_pin_tap_get(g->dir, s->name, tap) && !strcmp(tap, s->w.spec.tap) &&
-	    vmp_gate_adopt_pins(g, s->name, &s->w.map_fd, &s->w.prog_fd, &s->w.prog_id)) {
+	/* Pins made for another device say nothing about this one. */
+	if (!vmp_gate_pin_spec_get(g->dir, s->name, &old) && old.kind == s->w.spec.kind &&
+	    !strcmp(gated_dev(&old), gated_dev(&s->w.spec)) && vmp_gate_adopt_pins(g, s->name, old.kind, &p)) {
+		s->w.map_fd = p.map;
+		s->w.addrs_fd = p.addrs;
+		memcpy(s->w.prog_fd, p.prog, sizeof p.prog);
+		memcpy(s->w.prog_id, p.prog_id, sizeof p.prog_id);
+		vmp_gate_know(g, s->w.prog_id);
 		for (int i = 0; g->tcx && i < 2; i++)
 			s->w.link_fd[i] = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
+		memcpy(s->w.applied, old.addrs, sizeof old.addrs);
+		s->w.n_applied = old.n_addrs;
 		*ret_adopted = true;
 		return 0;
 	}
 	for (int i = 0; i < 2; i++) {
-		CLEANUP_CLOSE int old = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
+		CLEANUP_CLOSE int fd = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
 
-		if (old >= 0)
-			vmp_tcbpf_link_detach(old);
+		if (fd >= 0)
+			vmp_tcbpf_link_detach(fd);
 	}
 	vmp_gate_pin_remove_all(g->dir, s->name);
 	vmp_gate_pin_path(g->dir, s->name, "", path, sizeof path);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
 		return vmp_gate_fail(reason, len, -errno, "mkdir %s: %s", path, strerror(errno));
-	r = vmp_gate_pin_tap_set(g->dir, s->name, s->w.spec.tap);
+	r = vmp_gate_pin_spec_set(g->dir, s->name, &s->w.spec);
 	if (r < 0)
-		return vmp_gate_fail(reason, len, r, "cannot note the tap below %s: %s", path, strerror(-r));
-	s->w.map_fd = vmp_tcbpf_map_new();
-	if (s->w.map_fd < 0)
-		return vmp_gate_fail(reason, len, s->w.map_fd, "cannot create the gate's map: %s",
-				     strerror(-s->w.map_fd));
-	s->w.prog_fd = vmp_tcbpf_prog_load(s->w.map_fd, vmp_tcbpf_insns, vmp_tcbpf_n_insns, NULL, 0);
-	if (s->w.prog_fd < 0)
-		return vmp_gate_fail(reason, len, s->w.prog_fd, "cannot load the gate's program: %s",
-				     strerror(-s->w.prog_fd));
-	r = vmp_tcbpf_prog_info(s->w.prog_fd, &pi);
-	r = r ? r : vmp_gate_pin(g->dir, s->name, "map", s->w.map_fd);
-	r = r ? r : vmp_gate_pin(g->dir, s->name, "prog", s->w.prog_fd);
+		return vmp_gate_fail(reason, len, r, "cannot note the device below %s: %s", path, strerror(-r));
+	r = new_programs(g, s, reason, len);
+	if (r < 0)
+		return r;
+	r = vmp_gate_pin(g->dir, s->name, "map", s->w.map_fd);
+	r = r || !is_host(s) ? r : vmp_gate_pin(g->dir, s->name, "addrs", s->w.addrs_fd);
 	if (r < 0)
 		return vmp_gate_fail(reason, len, r, "cannot pin below %s: %s", path, strerror(-r));
-	s->w.prog_id = pi.id;
+	vmp_gate_know(g, s->w.prog_id);
 	*ret_adopted = false;
 	return 0;
 }
@@ -250,6 +451,8 @@ static bool is_uplink(const struct vmp_gate *g, const struct slot *s, const stru
 {
 	if (s->w.spec.uplink[0])
 		return !strcmp(li->name, s->w.spec.uplink);
+	if (is_host(s) && !s->w.bridge)
+		return li->ifindex == s->w.ifindex;
 	if (!s->w.bridge || li->master != s->w.bridge || !strcmp(li->kind, "tun"))
 		return false;
 	for (unsigned int i = 0; i < VMP_GATE_MAX_PORTS; i++)
@@ -272,8 +475,8 @@ static void scan_uplinks(struct vmp_gate *g, struct slot *s)
 	struct uplink_scan u = { .g = g, .s = s };
 	struct vmp_link_info li;
 
-	if (s->w.spec.uplink[0]) {
-		if (!vmp_link_get(g->link, s->w.spec.uplink, &li))
+	if (s->w.spec.uplink[0] || !s->w.bridge) {
+		if (!vmp_link_get(g->link, s->w.spec.uplink[0] ? s->w.spec.uplink : gated_dev(&s->w.spec), &li))
 			on_port(&u, &li);
 	} else {
 		vmp_link_ports(g->link, s->w.bridge, on_port, &u);
@@ -307,10 +510,20 @@ static void uplink_changed(struct vmp_gate *g, struct slot *s, const struct vmp_
 		post(g, s, up ? VMP_GATE_EV_UPLINK_UP : VMP_GATE_EV_UPLINK_DOWN, 0, NULL);
 }
 
+static void unbind_addrs(struct vmp_gate *g, struct slot *s)
+{
+	for (unsigned int i = 0; s->w.ifindex && i < s->w.n_applied; i++)
+		vmp_link_addr_del(g->link, s->w.ifindex, s->w.applied[i].family, s->w.applied[i].addr, s->w.applied[i].prefix);
+	s->w.n_applied = 0;
+	s->w.bound = s->w.addr_failed = false;
+}
+
 static void disable_port(struct vmp_gate *g, struct slot *s)
 {
 	/* Refused while the kernel's own STP runs the bridge, or without carrier: then the tap goes down as a whole. */
-	if (s->w.ifindex && vmp_link_set_port_state(g->link, s->w.ifindex, PORT_DISABLED) < 0)
+	if (is_host(s))
+		unbind_addrs(g, s);
+	else if (s->w.ifindex && vmp_link_set_port_state(g->link, s->w.ifindex, PORT_DISABLED) < 0)
 		vmp_link_set_up(g->link, s->w.ifindex, false);
 }
 
@@ -318,8 +531,7 @@ static void alarm_port(struct vmp_gate *g, struct slot *s, int err, const char *
 {
 	s->w.alarm = true;
 	disable_port(g, s);
-	if (s->w.ifindex)
-		vmp_fence_disarm(g->fence, s->w.ifindex);
+	disarm(g, s);
 	publish(g, s);
 	post(g, s, VMP_GATE_EV_ALARM, err, reason);
 }
@@ -334,7 +546,7 @@ static bool twice(uint64_t *last_ns)
 
 static void plan_verify(struct vmp_gate *g, struct slot *s)
 {
-	uint64_t ms = vmp_fence_armed(g->fence, s->w.ifindex) ? VERIFY_OPEN_MS : VERIFY_CLOSED_MS;
+	uint64_t ms = armed(g, s) ? VERIFY_OPEN_MS : VERIFY_CLOSED_MS;
 
 	s->w.verify_at_ns = g->tcx && s->w.ifindex ? clock_ns(CLOCK_MONOTONIC) + ms * NS_PER_MS : 0;
 }
@@ -349,10 +561,10 @@ static int arm(struct vmp_gate *g, struct slot *s)
 		return -EREMOTEIO;
 	if (!s->w.ifindex)
 		return -ENODEV;
-	if (vmp_fence_armed(g->fence, s->w.ifindex))
+	if (armed(g, s))
 		return 0;
 	r = attach(g, s, reason, sizeof reason);
-	r = r ? r : vmp_fence_arm(g->fence, s->w.ifindex);
+	r = r ? r : is_host(s) ? fence_host(g, s, s->w.ifindex) : vmp_fence_arm(g->fence, s->w.ifindex);
 	plan_verify(g, s);
 	return r;
 }
@@ -368,12 +580,59 @@ static void bind_fdb(struct vmp_gate *g, struct slot *s)
 	s->w.fdb_retry_at_ns = s->w.bound ? 0 : clock_ns(CLOCK_MONOTONIC) + RETRY_SLOW_MS * NS_PER_MS;
 }
 
+static void bind_addrs(struct vmp_gate *g, struct slot *s)
+{
+	const struct vmp_gate_spec *sp = &s->w.spec;
+	char reason[VMP_GATE_REASON] = "";
+	int err = 0;
+
+	for (unsigned int i = 0; i < sp->n_addrs; i++) {
+		const struct vmp_gate_addr *a = &sp->addrs[i];
+		char text[INET6_ADDRSTRLEN] = "";
+		int r;
+
+		if (!in_list(s->w.applied, s->w.n_applied, a) && s->w.n_applied < ARRAY_SIZE(s->w.applied))
+			s->w.applied[s->w.n_applied++] = *a;
+		r = vmp_link_addr_add(g->link, s->w.ifindex, a->family, a->addr, a->prefix);
+		if (!r || err)
+			continue;
+		err = r;
+		inet_ntop(a->family, a->addr, text, sizeof text);
+		snprintf(reason, sizeof reason, "%s cannot be put on %s: %s", text, sp->bridge, strerror(-r));
+	}
+	s->w.bound = true;
+	s->w.fdb_retry_at_ns = err ? clock_ns(CLOCK_MONOTONIC) + RETRY_SLOW_MS * NS_PER_MS : 0;
+	if (err && !s->w.addr_failed)
+		post(g, s, VMP_GATE_EV_ADDR_FAILED, err, reason);
+	s->w.addr_failed = err < 0;
+}
+
+static void bind_entry(struct vmp_gate *g, struct slot *s)
+{
+	if (is_host(s))
+		bind_addrs(g, s);
+	else
+		bind_fdb(g, s);
+}
+
+/* Not part of the confirmation of a close: the port is closed with or without them. */
+static void unbind_entry(struct vmp_gate *g, struct slot *s)
+{
+	if (is_host(s)) {
+		unbind_addrs(g, s);
+		return;
+	}
+	if (s->w.ifindex)
+		vmp_link_fdb_delete(g->link, s->w.ifindex, s->w.spec.mac);
+	s->w.bound = false;
+}
+
 static int serve_open(struct vmp_gate *g, struct slot *s, enum want want)
 {
 	int r = arm(g, s);
 
 	if (!r && want == WANT_BOUND)
-		bind_fdb(g, s);
+		bind_entry(g, s);
 	return r;
 }
 
@@ -382,7 +641,7 @@ static void program_lost(struct vmp_gate *g, struct slot *s)
 	char reason[VMP_GATE_REASON] = "";
 	int r;
 
-	vmp_fence_disarm(g->fence, s->w.ifindex);
+	disarm(g, s);
 	publish(g, s);
 	post(g, s, VMP_GATE_EV_PROGRAM_LOST, 0, NULL);
 	/* An alarmed port gets its program back as well: one lock more on a closed door. */
@@ -397,14 +656,14 @@ static void program_lost(struct vmp_gate *g, struct slot *s)
 	}
 	if (twice(&s->w.lost_at_ns)) {
 		snprintf(reason, sizeof reason, "the gate's program was taken off %s twice within a minute",
-			 s->w.spec.tap);
+			 gated_dev(&s->w.spec));
 		alarm_port(g, s, -EREMOTEIO, reason);
 		return;
 	}
 	if (s->w.want >= WANT_ARMED) {
 		r = arm(g, s);
 		if (r < 0) {
-			snprintf(reason, sizeof reason, "cannot arm %s again: %s", s->w.spec.tap, strerror(-r));
+			snprintf(reason, sizeof reason, "cannot arm %s again: %s", gated_dev(&s->w.spec), strerror(-r));
 			alarm_port(g, s, r, reason);
 			return;
 		}
@@ -420,7 +679,7 @@ static void check_program(struct vmp_gate *g, struct slot *s)
 
 	plan_verify(g, s);
 	/* With the device its programs go too; that is told by the device's own message. */
-	if (s->w.setup && s->w.ifindex && vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id) == -EBADF &&
+	if (s->w.setup && s->w.ifindex && verify(g, s) == -EBADF &&
 	    vmp_link_get_index(g->link, s->w.ifindex, &li) != -ENODEV)
 		program_lost(g, s);
 }
@@ -451,31 +710,36 @@ static void fence_retry(struct vmp_gate *g)
 		post(g, NULL, VMP_GATE_EV_FENCE_RESTORED, 0, NULL);
 }
 
-/* Checks of the device that stand before anything is attached. */
-static int check_device(struct vmp_gate *g, const struct vmp_gate_spec *sp, const struct vmp_link_info *li,
-			char *reason, size_t len)
+static int check_ingress(struct vmp_gate *g, const char *dev, int ifindex, char *reason, size_t len)
 {
 	char kind[16] = "";
 	int r;
 
+	if (g->tcx)
+		return 0;
+	r = vmp_link_ingress_kind(g->link, ifindex, kind, sizeof kind);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot ask for the qdiscs of %s: %s", dev, strerror(-r));
+	if (!strcmp(kind, "ingress"))
+		return vmp_gate_fail(
+			reason, len, -EEXIST,
+			"%s has an 'ingress' qdisc (libvirt's <bandwidth><outbound> makes one), which excludes the "
+			"gate's clsact on this kernel: remove it",
+			dev);
+	return 0;
+}
+
+/* Checks of the device that stand before anything is attached. */
+static int check_device(struct vmp_gate *g, const struct vmp_gate_spec *sp, const struct vmp_link_info *li,
+			char *reason, size_t len)
+{
 	if (!(li->tap || !strcmp(li->kind, "veth")))
 		return vmp_gate_fail(reason, len, -ENOTSUP, "%s is a %s, not a tap: its frames would pass the gate by",
 				     sp->tap, li->kind[0] ? li->kind : "hardware interface (NIC or SR-IOV function)");
 	if (li->xdp)
 		return vmp_gate_fail(reason, len, -ENOTSUP, "%s has an XDP program, which can pass frames by the gate",
 				     sp->tap);
-	if (g->tcx)
-		return 0;
-	r = vmp_link_ingress_kind(g->link, li->ifindex, kind, sizeof kind);
-	if (r < 0)
-		return vmp_gate_fail(reason, len, r, "cannot ask for the qdiscs of %s: %s", sp->tap, strerror(-r));
-	if (!strcmp(kind, "ingress"))
-		return vmp_gate_fail(
-			reason, len, -EEXIST,
-			"%s has an 'ingress' qdisc (libvirt's <bandwidth><outbound> makes one), which excludes the "
-			"gate's clsact on this kernel: remove it",
-			sp->tap);
-	return 0;
+	return check_ingress(g, sp->tap, li->ifindex, reason, len);
 }
 
 static void drop_alias(struct vmp_gate *g, struct slot *s)
@@ -489,6 +753,15 @@ static void forget_ifindex(struct vmp_gate *g, struct slot *s)
 {
 	if (!s->w.ifindex)
 		return;
+	if (is_host(s)) {
+		disarm(g, s);
+		drop_links(g, s);
+		s->w.ifindex = s->w.bridge = 0;
+		s->w.n_applied = 0; /* gone with it */
+		s->w.bound = false;
+		s->w.verify_at_ns = s->w.fdb_retry_at_ns = 0;
+		return;
+	}
 	vmp_fence_disarm(g->fence, s->w.ifindex);
 	/* Normally it is gone; renamed and replaced by a new tap, it leaves the bridge before its program and fence go.
 	 */
@@ -500,6 +773,96 @@ static void forget_ifindex(struct vmp_gate *g, struct slot *s)
 	s->w.verify_at_ns = s->w.fdb_retry_at_ns = 0;
 }
 
+static void announce_again(struct vmp_gate *g, struct slot *s)
+{
+	pthread_mutex_lock(&g->lock);
+	s->s_announce = true;
+	pthread_mutex_unlock(&g->lock);
+	notify(g);
+}
+
+static void learn_mac(struct vmp_gate *g, struct slot *s, const struct vmp_link_info *li)
+{
+	if (!memcmp(s->w.mac, li->mac, sizeof s->w.mac))
+		return;
+	memcpy(s->w.mac, li->mac, sizeof s->w.mac);
+	publish(g, s);
+	announce_again(g, s);
+}
+
+/* The interface's addresses that are the pair's no longer; with `all` those that still are, too. */
+static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
+{
+	const struct vmp_gate_spec *sp = &s->w.spec;
+
+	for (unsigned int i = 0; i < s->w.n_applied;) {
+		const struct vmp_gate_addr *a = &s->w.applied[i];
+
+		if (in_list(sp->addrs, sp->n_addrs, a)) {
+			i++;
+			continue;
+		}
+		vmp_link_addr_del(g->link, s->w.ifindex, a->family, a->addr, a->prefix);
+		s->w.applied[i] = s->w.applied[--s->w.n_applied];
+	}
+	/* An address that somebody made permanent would have this host talk to itself for it. */
+	for (unsigned int i = 0; all && i < sp->n_addrs; i++)
+		vmp_link_addr_del(g->link, s->w.ifindex, sp->addrs[i].family, sp->addrs[i].addr, sp->addrs[i].prefix);
+	if (all)
+		s->w.n_applied = 0;
+}
+
+static int equip_host(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
+{
+	const struct vmp_gate_spec *sp = &s->w.spec;
+	struct vmp_link_info li, master;
+	bool keep;
+	int r = vmp_link_get(g->link, sp->bridge, &li);
+
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "interface %s: %s", sp->bridge, strerror(-r));
+	if (!memcmp(li.mac, (uint8_t[6]){ 0 }, sizeof li.mac) || li.tap || !strncmp(li.kind, "macv", 4) || !strncmp(li.kind, "ipv", 3))
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s is no interface for the entry addresses (a bridge, bond, VLAN or NIC is)",
+				     sp->bridge);
+	if (li.master && !vmp_link_get_index(g->link, li.master, &master))
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s belongs to %s: the entry addresses must be on that one", sp->bridge,
+				     master.name);
+	if (li.xdp)
+		return vmp_gate_fail(reason, len, -ENOTSUP, "%s has an XDP program, which can pass frames by the gate", sp->bridge);
+	r = check_ingress(g, sp->bridge, li.ifindex, reason, len);
+	if (r < 0)
+		return r;
+	if (s->w.ifindex != li.ifindex)
+		forget_ifindex(g, s);
+	s->w.ifindex = li.ifindex;
+	s->w.bridge = strcmp(li.kind, "bridge") ? 0 : li.ifindex;
+	r = load_program(g, s, ret_adopted, reason, len);
+	if (r < 0)
+		return r;
+	/* New addresses are fenced before anything else; armed stays what is armed behind programs that stand. */
+	keep = !verify(g, s) && armed(g, s);
+	if (!keep)
+		*ret_adopted = false;
+	drop_addrs(g, s, !keep);
+	r = set_addrs(s);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r, "cannot enter the addresses into the gate's map: %s", strerror(-r));
+	r = fence_host(g, s, keep ? li.ifindex : 0);
+	if (r < 0)
+		return vmp_gate_fail(reason, len, r,
+				     "cannot enter the addresses into the nft fence: %s (families inet and arp are needed)",
+				     strerror(-r));
+	r = attach(g, s, reason, len);
+	if (r < 0)
+		return r;
+	/* What an earlier process had put there is taken off with the next close. */
+	s->w.bound = keep;
+	plan_verify(g, s);
+	scan_uplinks(g, s);
+	learn_mac(g, s, &li);
+	return 0;
+}
+
 /* From the name in the spec to a gated, closed (or adopted) port in its bridge. */
 static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
 {
@@ -507,6 +870,8 @@ static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *re
 	struct vmp_link_info br, li;
 	int r;
 
+	if (is_host(s))
+		return equip_host(g, s, ret_adopted, reason, len);
 	r = vmp_link_get(g->link, sp->bridge, &br);
 	if (r < 0)
 		return vmp_gate_fail(reason, len, r, "bridge %s: %s", sp->bridge, strerror(-r));
@@ -541,7 +906,7 @@ static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *re
 	r = load_program(g, s, ret_adopted, reason, len);
 	if (r < 0)
 		return r;
-	if (vmp_gate_verify_program(g, s->w.ifindex, s->w.prog_id) < 0) {
+	if (verify(g, s) < 0) {
 		vmp_fence_disarm(g->fence, s->w.ifindex);
 		*ret_adopted = false;
 	}
@@ -564,11 +929,48 @@ static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *re
 	return 0;
 }
 
+static int remove_host(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
+{
+	struct pins p;
+	int r, r2;
+
+	/* An earlier process's, never added here. */
+	if (!s->w.prog_id[0] && vmp_gate_adopt_pins(g, s->name, VMP_GATE_HOST, &p)) {
+		memcpy(s->w.prog_id, p.prog_id, sizeof p.prog_id);
+		vmp_gate_pins_close(&p);
+	}
+	disarm(g, s);
+	unbind_addrs(g, s);
+	r = vmp_gate_host_clear(g->link, g->tcx, &s->w.spec, s->w.prog_id);
+	if (r < 0)
+		vmp_gate_fail(reason, len, r, "cannot remove an entry address or the gate's programs from %s: %s", s->w.spec.bridge,
+			      strerror(-r));
+	for (int i = 0; i < 2; i++) {
+		CLEANUP_CLOSE int fd = s->w.link_fd[i] < 0 ? vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]) : -1;
+
+		if (fd >= 0)
+			vmp_tcbpf_link_detach(fd);
+	}
+	drop_links(g, s);
+	vmp_gate_close_program(s);
+	r2 = r ? 0 : vmp_fence_host(g->fence, s->name, 0, NULL, 0);
+	if (r2 < 0)
+		r = vmp_gate_fail(reason, len, r2, "cannot take the addresses of %s out of the nft fence: %s", s->name, strerror(-r2));
+	r2 = vmp_gate_pin_remove_all(g->dir, s->name);
+	if (!r && r2 < 0)
+		r = vmp_gate_fail(reason, len, r2, "cannot remove the pins of %s below %s: %s", s->name, g->dir, strerror(-r2));
+	vmp_gate_reset_wport(&s->w);
+	return r;
+}
+
 static int remove_port(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
 {
 	const char *tap = s->w.spec.tap;
 	struct vmp_link_info li;
 	int r = 0, r2;
+
+	if (is_host(s))
+		return remove_host(g, s, reason, len);
 
 	if (!vmp_link_get(g->link, tap, &li)) {
 		vmp_fence_disarm(g->fence, li.ifindex);
@@ -606,9 +1008,13 @@ static int remove_port(struct vmp_gate *g, struct slot *s, char *reason, size_t 
  */
 static void undo_equip(struct vmp_gate *g, struct slot *s, bool had_pins)
 {
-	if (s->w.ifindex)
-		vmp_fence_disarm(g->fence, s->w.ifindex);
-	if (!had_pins) {
+	disarm(g, s);
+	if (!had_pins && is_host(s)) {
+		drop_links(g, s);
+		drop_filters(g, s);
+		vmp_gate_pin_remove_all(g->dir, s->name);
+		vmp_fence_host(g->fence, s->name, 0, NULL, 0);
+	} else if (!had_pins) {
 		drop_links(g, s);
 		if (s->w.made_tap)
 			vmp_link_tap_del(s->w.spec.tap);
@@ -624,8 +1030,8 @@ static void undo_equip(struct vmp_gate *g, struct slot *s, bool had_pins)
 static void serve_setup(struct vmp_gate *g, struct slot *s)
 {
 	char reason[VMP_GATE_REASON] = "";
-	char tap[IFNAMSIZ];
-	bool adopted = false, was_alarm = s->w.alarm, had_pins = !vmp_gate_pin_tap_get(g->dir, s->name, tap);
+	struct vmp_gate_spec pinned;
+	bool adopted = false, was_alarm = s->w.alarm, had_pins = !vmp_gate_pin_spec_get(g->dir, s->name, &pinned);
 	uint64_t word = 0;
 	int r;
 
@@ -634,7 +1040,8 @@ static void serve_setup(struct vmp_gate *g, struct slot *s)
 	if (!r && was_alarm) {
 		s->w.lost_at_ns = 0;
 		/* Without carrier (no guest yet) the kernel refuses, and opens the port itself when carrier comes. */
-		(void)vmp_link_set_port_state(g->link, s->w.ifindex, PORT_FORWARDING);
+		if (!is_host(s))
+			(void)vmp_link_set_port_state(g->link, s->w.ifindex, PORT_FORWARDING);
 	}
 	if (r < 0) {
 		s->w.alarm = was_alarm;
@@ -646,7 +1053,7 @@ static void serve_setup(struct vmp_gate *g, struct slot *s)
 	}
 	s->w.setup = true;
 	adopted = adopted && !vmp_tcbpf_map_get(s->w.map_fd, &word) && word > boot_ns();
-	if (s->w.want == WANT_KEEP && adopted && vmp_fence_armed(g->fence, s->w.ifindex))
+	if (s->w.want == WANT_KEEP && adopted && armed(g, s))
 		s->w.want = WANT_ARMED;
 	else if (s->w.want == WANT_KEEP)
 		s->w.want = WANT_CLOSED;
@@ -671,10 +1078,12 @@ static void disarm_unused(struct vmp_gate *g, struct slot *s)
 	plan_disarm(s);
 	if (vmp_tcbpf_map_get(s->w.map_fd, &word) < 0 || word > boot_ns())
 		return;
-	if (s->w.ifindex && vmp_fence_disarm(g->fence, s->w.ifindex) < 0)
+	if (disarm(g, s) < 0)
 		return;
 	s->w.want = WANT_CLOSED;
 	s->w.disarm_at_ns = 0;
+	if (s->w.bound)
+		unbind_entry(g, s);
 	publish(g, s);
 }
 
@@ -718,7 +1127,7 @@ static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want wa
 	if (s->w.want >= WANT_ARMED) {
 		r = serve_open(g, s, s->w.want);
 	} else {
-		r = s->w.ifindex ? vmp_fence_disarm(g->fence, s->w.ifindex) : 0;
+		r = disarm(g, s);
 		plan_verify(g, s);
 	}
 	if (r < 0) {
@@ -728,7 +1137,7 @@ static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want wa
 				   (s->w.alarm || !s->w.ifindex ? RETRY_SLOW_MS : RETRY_MS) * NS_PER_MS;
 		publish(g, s);
 		if (s->w.want == WANT_CLOSED && !s->w.alarm) {
-			snprintf(reason, sizeof reason, "cannot disarm %s: %s", s->w.spec.tap, strerror(-r));
+			snprintf(reason, sizeof reason, "cannot disarm %s: %s", gated_dev(&s->w.spec), strerror(-r));
 			alarm_port(g, s, r, reason);
 		}
 		return;
@@ -736,13 +1145,11 @@ static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want wa
 	serve_done(g, s, req);
 	if (s->w.want != WANT_BOUND)
 		s->w.fdb_retry_at_ns = 0;
+	else if (setup && is_host(s))
+		announce_again(g, s); /* perhaps with other addresses */
 	plan_disarm(s);
-	/* Not part of the confirmation: the port is closed with or without a stale entry. */
-	if (s->w.want == WANT_CLOSED && s->w.bound) {
-		if (s->w.ifindex)
-			vmp_link_fdb_delete(g->link, s->w.ifindex, s->w.spec.mac);
-		s->w.bound = false;
-	}
+	if (s->w.want == WANT_CLOSED && s->w.bound)
+		unbind_entry(g, s);
 }
 
 static void serve_all(struct vmp_gate *g)
@@ -835,18 +1242,31 @@ static void tap_renamed(struct vmp_gate *g, struct slot *s, const char *name)
 	alarm_port(g, s, -EREMOTEIO, reason);
 }
 
+/* The fence knows host addresses by the interface's index: nothing slips out of it. */
+static void host_renamed(struct vmp_gate *g, struct slot *s, const char *name)
+{
+	char reason[VMP_GATE_REASON];
+
+	if (s->w.alarm)
+		return;
+	snprintf(reason, sizeof reason, "the interface %s was renamed to %s", s->w.spec.bridge, name);
+	alarm_port(g, s, -EREMOTEIO, reason);
+}
+
 /* Messages may be older than what we did since; the device's state now is what counts. */
 static void check_tap(struct vmp_gate *g, struct slot *s)
 {
 	char reason[VMP_GATE_REASON];
 	struct vmp_link_info li;
-	int r = vmp_link_get(g->link, s->w.spec.tap, &li);
+	int r = vmp_link_get(g->link, gated_dev(&s->w.spec), &li);
 
 	if (s->w.ifindex && r == -ENODEV) {
 		struct vmp_link_info now;
 
-		if (!vmp_link_get_index(g->link, s->w.ifindex, &now))
+		if (!vmp_link_get_index(g->link, s->w.ifindex, &now) && !is_host(s))
 			tap_renamed(g, s, now.name);
+		else if (!vmp_link_get_index(g->link, s->w.ifindex, &now))
+			host_renamed(g, s, now.name);
 		else
 			tap_lost(g, s);
 		return;
@@ -861,13 +1281,15 @@ static void check_tap(struct vmp_gate *g, struct slot *s)
 	}
 	if (li.xdp && !s->w.alarm) {
 		snprintf(reason, sizeof reason, "an XDP program was put on %s, which can pass frames by the gate",
-			 s->w.spec.tap);
+			 gated_dev(&s->w.spec));
 		alarm_port(g, s, -EREMOTEIO, reason);
 	} else if (s->w.alarm) {
 		/* A change of carrier makes the bridge enable the port again. */
 		disable_port(g, s);
 	} else if (li.carrier && s->w.fdb_retry_at_ns) {
-		bind_fdb(g, s);
+		bind_entry(g, s);
+	} else if (is_host(s)) {
+		learn_mac(g, s, &li);
 	} else if (!li.master) {
 		if (!vmp_link_get(g->link, s->w.spec.bridge, &li)) {
 			s->w.bridge = li.ifindex;
@@ -886,25 +1308,32 @@ static void on_link_change(void *user, enum vmp_link_change what, const struct v
 
 		if (!s->w.setup)
 			continue;
-		own = li->ifindex && (li->ifindex == s->w.ifindex || !strcmp(li->name, s->w.spec.tap));
+		own = li->ifindex && (li->ifindex == s->w.ifindex || !strcmp(li->name, gated_dev(&s->w.spec)));
 		switch (what) {
 		case VMP_LINK_NEW:
 		case VMP_LINK_DEL:
 			if (own)
 				check_tap(g, s);
-			else
+			if (!own || (is_host(s) && !s->w.bridge))
 				uplink_changed(g, s, li, what == VMP_LINK_DEL);
-			if (what == VMP_LINK_NEW && !strcmp(li->name, s->w.spec.bridge) && li->ifindex != s->w.bridge)
+			if (what == VMP_LINK_NEW && !is_host(s) && !strcmp(li->name, s->w.spec.bridge) && li->ifindex != s->w.bridge)
 				check_tap(g, s);
 			break;
 		case VMP_LINK_TC:
 			if (own)
 				check_program(g, s);
 			break;
+		case VMP_LINK_ADDR_DEL:
+			/* By hand, or with the interface set down. */
+			if (own && is_host(s) && s->w.want == WANT_BOUND && !s->w.alarm)
+				bind_entry(g, s);
+			break;
 		case VMP_LINK_OVERRUN:
 			check_tap(g, s);
 			check_program(g, s);
 			scan_uplinks(g, s);
+			if (is_host(s) && s->w.ifindex && s->w.want == WANT_BOUND && !s->w.alarm)
+				bind_entry(g, s);
 			break;
 		}
 	}
@@ -969,7 +1398,7 @@ void *vmp_gate_worker(void *arg)
 			if (s->w.setup && s->w.verify_at_ns && s->w.verify_at_ns <= now)
 				check_program(g, s);
 			if (s->w.fdb_retry_at_ns && s->w.fdb_retry_at_ns <= now)
-				bind_fdb(g, s);
+				bind_entry(g, s);
 			if (s->w.disarm_at_ns && s->w.disarm_at_ns <= now)
 				disarm_unused(g, s);
 		}

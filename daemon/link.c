@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libmnl/libmnl.h>
+#include <linux/if_addr.h>
 #include <linux/if_bridge.h>
 #include <linux/if_ether.h>
 #include <linux/if_link.h>
@@ -12,6 +13,7 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -58,7 +60,7 @@ int vmp_link_new(struct vmp_link **ret)
 	if (!l)
 		return -ENOMEM;
 	l->req = open_socket(0);
-	l->watch = l->req ? open_socket(RTMGRP_LINK | RTMGRP_TC) : NULL;
+	l->watch = l->req ? open_socket(RTMGRP_LINK | RTMGRP_TC | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR) : NULL;
 	if (!l->watch || fcntl(mnl_socket_get_fd(l->watch), F_SETFL, O_NONBLOCK) < 0 ||
 	    setsockopt(mnl_socket_get_fd(l->req), SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv) < 0) {
 		r = -errno;
@@ -174,6 +176,10 @@ static void parse_link(const struct nlmsghdr *nlh, struct vmp_link_info *li)
 			break;
 		case IFLA_MASTER:
 			li->master = (int)mnl_attr_get_u32(a);
+			break;
+		case IFLA_ADDRESS:
+			if (ifi->ifi_type == ARPHRD_ETHER && mnl_attr_get_payload_len(a) == sizeof li->mac)
+				memcpy(li->mac, mnl_attr_get_payload(a), sizeof li->mac);
 			break;
 		case IFLA_MTU:
 			li->mtu = mnl_attr_get_u32(a);
@@ -409,6 +415,44 @@ int vmp_link_fdb_delete(struct vmp_link *l, int port, const uint8_t mac[6])
 	return r == -ENOENT || r == -ENODEV ? 0 : r;
 }
 
+static struct nlmsghdr *addr_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex, int family,
+				     const uint8_t *addr, unsigned int prefix)
+{
+	struct nlmsghdr *nlh = request(l, buf, type, NLM_F_ACK | flags);
+	struct ifaddrmsg *ifa = mnl_nlmsg_put_extra_header(nlh, sizeof *ifa);
+	size_t len = family == AF_INET ? 4 : 16;
+
+	ifa->ifa_family = (unsigned char)family;
+	ifa->ifa_prefixlen = (unsigned char)prefix;
+	ifa->ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0;
+	ifa->ifa_scope = RT_SCOPE_UNIVERSE;
+	ifa->ifa_index = (unsigned int)ifindex;
+	mnl_attr_put(nlh, IFA_LOCAL, len, addr);
+	mnl_attr_put(nlh, IFA_ADDRESS, len, addr);
+	return nlh;
+}
+
+int vmp_link_addr_add(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix)
+{
+	static const struct ifa_cacheinfo deprecated = { .ifa_prefered = 0, .ifa_valid = UINT32_MAX };
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = addr_request(l, buf, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, ifindex, family, addr, prefix);
+	int r;
+
+	if (family == AF_INET6)
+		mnl_attr_put(nlh, IFA_CACHEINFO, sizeof deprecated, &deprecated);
+	r = talk(l, nlh, NULL, NULL);
+	return r == -EEXIST ? 0 : r;
+}
+
+int vmp_link_addr_del(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix)
+{
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	int r = talk(l, addr_request(l, buf, RTM_DELADDR, 0, ifindex, family, addr, prefix), NULL, NULL);
+
+	return r == -EADDRNOTAVAIL || r == -ENODEV || r == -ENXIO ? 0 : r;
+}
+
 static struct nlmsghdr *tc_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex,
 				   uint32_t handle, uint32_t parent, uint32_t info)
 {
@@ -489,16 +533,23 @@ static uint32_t filter_parent(bool egress)
 	return TC_H_MAKE(TC_H_CLSACT, egress ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS);
 }
 
-int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, int prog_fd, const char *name)
+static struct nlmsghdr *filter_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex, bool egress,
+				       uint32_t handle)
 {
-	char buf[REQ_MAX] __attribute__((aligned(8)));
 	uint16_t all = (uint16_t)((ETH_P_ALL << 8 | ETH_P_ALL >> 8) & 0xffff);
-	struct nlmsghdr *nlh = tc_request(l, buf, RTM_NEWTFILTER, NLM_F_ACK | NLM_F_CREATE, ifindex, 1,
-					  filter_parent(egress), TC_H_MAKE(1U << 16, all));
-	struct nlattr *opt;
+	struct nlmsghdr *nlh = tc_request(l, buf, type, NLM_F_ACK | flags, ifindex, handle, filter_parent(egress),
+					  TC_H_MAKE(1U << 16, all));
 
 	mnl_attr_put_strz(nlh, TCA_KIND, "bpf");
-	opt = mnl_attr_nest_start(nlh, TCA_OPTIONS);
+	return nlh;
+}
+
+int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, uint32_t handle, int prog_fd, const char *name)
+{
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = filter_request(l, buf, RTM_NEWTFILTER, NLM_F_CREATE, ifindex, egress, handle);
+	struct nlattr *opt = mnl_attr_nest_start(nlh, TCA_OPTIONS);
+
 	mnl_attr_put_u32(nlh, TCA_BPF_FD, (uint32_t)prog_fd);
 	mnl_attr_put_strz(nlh, TCA_BPF_NAME, name);
 	mnl_attr_put_u32(nlh, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
@@ -506,9 +557,18 @@ int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, int prog_f
 	return talk(l, nlh, NULL, NULL);
 }
 
+int vmp_link_filter_del(struct vmp_link *l, int ifindex, bool egress, uint32_t handle)
+{
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	int r = talk(l, filter_request(l, buf, RTM_DELTFILTER, 0, ifindex, egress, handle), NULL, NULL);
+
+	/* Without its qdisc, tc answers "invalid". */
+	return r == -ENOENT || r == -ENODEV || r == -EINVAL ? 0 : r;
+}
+
 struct filter_query {
-	uint32_t pref; /* of the first filter seen so far */
-	uint32_t prog_id;
+	unsigned int n, max;
+	uint32_t *ids;
 };
 
 static int on_filter(const struct nlmsghdr *nlh, void *user)
@@ -516,15 +576,10 @@ static int on_filter(const struct nlmsghdr *nlh, void *user)
 	const struct tcmsg *tcm = mnl_nlmsg_get_payload(nlh);
 	struct filter_query *q = user;
 	const struct nlattr *a, *b;
-	uint32_t pref, id = 0, flags = 0;
+	uint32_t id = 0, flags = 0;
 
-	if (nlh->nlmsg_type != RTM_NEWTFILTER)
-		return MNL_CB_OK;
-	/* A dump names each chain's priorities in order, and once the bare priority (handle 0) before its filters. */
-	if (!tcm->tcm_handle)
-		return MNL_CB_OK;
-	pref = TC_H_MAJ(tcm->tcm_info) >> 16;
-	if (q->pref && pref >= q->pref)
+	/* A dump names each chain's priorities in order, and each once bare (handle 0) before its filters. */
+	if (nlh->nlmsg_type != RTM_NEWTFILTER || !tcm->tcm_handle)
 		return MNL_CB_OK;
 	mnl_attr_for_each(a, nlh, sizeof *tcm) {
 		/* Packets start in chain 0; other chains are reached only by an action of it. */
@@ -539,26 +594,23 @@ static int on_filter(const struct nlmsghdr *nlh, void *user)
 				flags = mnl_attr_get_u32(b);
 		}
 	}
-	q->pref = pref;
-	q->prog_id = flags & TCA_BPF_FLAG_ACT_DIRECT ? id : 0;
+	if (q->n < q->max)
+		q->ids[q->n++] = flags & TCA_BPF_FLAG_ACT_DIRECT ? id : 0;
 	return MNL_CB_OK;
 }
 
-int vmp_link_filter_first(struct vmp_link *l, int ifindex, bool egress, uint32_t *ret_prog_id)
+int vmp_link_filter_list(struct vmp_link *l, int ifindex, bool egress, uint32_t *ret_ids, unsigned int max)
 {
 	char buf[REQ_MAX] __attribute__((aligned(8)));
-	struct filter_query q = { 0 };
+	struct filter_query q = { .max = max, .ids = ret_ids };
 	int r = -EINTR;
 
 	for (int i = 0; i < DUMP_TRIES && r == -EINTR; i++) {
-		memset(&q, 0, sizeof q);
+		q.n = 0;
 		r = talk(l, tc_request(l, buf, RTM_GETTFILTER, NLM_F_DUMP, ifindex, 0, filter_parent(egress), 0),
 			 on_filter, &q);
 	}
-	if (r < 0)
-		return r;
-	*ret_prog_id = q.prog_id;
-	return 0;
+	return r < 0 ? r : (int)q.n;
 }
 
 int vmp_link_watch_fd(const struct vmp_link *l)
@@ -612,6 +664,13 @@ int vmp_link_watch_read(struct vmp_link *l,
 				memset(&li, 0, sizeof li);
 				li.ifindex = tcm->tcm_ifindex;
 				cb(user, VMP_LINK_TC, &li);
+				break;
+			case RTM_DELADDR:
+				if (nlh->nlmsg_pid == l->portid)
+					break;
+				memset(&li, 0, sizeof li);
+				li.ifindex = (int)((const struct ifaddrmsg *)mnl_nlmsg_get_payload(nlh))->ifa_index;
+				cb(user, VMP_LINK_ADDR_DEL, &li);
 				break;
 			}
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * link: taps, bridge membership, forwarding database, clsact qdiscs and filters, and the watch of links and tc;
- * rtnetlink through libmnl.
+ * link: taps, bridge membership, forwarding database, addresses, clsact qdiscs and filters, and the watch of links,
+ * addresses and tc; rtnetlink through libmnl.
  *
  * Errors: negative errno as the kernel gave it. Each request waits for the kernel's acknowledgement and for the rtnl
  * lock, so these are for the gate's worker, start-up and tests, not for the loop. Not thread safe; one thread uses one
@@ -26,6 +26,7 @@ struct vmp_link_info {
 	bool xdp; /* an XDP program is attached */
 	bool tap; /* kind tun in tap mode */
 	uint32_t mtu;
+	uint8_t mac[6]; /* zero unless it is an Ethernet interface */
 };
 
 int vmp_link_new(struct vmp_link **ret);
@@ -50,19 +51,26 @@ int vmp_link_set_port_state(struct vmp_link *l, int ifindex, uint8_t br_state); 
 int vmp_link_fdb_replace(struct vmp_link *l, int port, const uint8_t mac[6]);
 int vmp_link_fdb_delete(struct vmp_link *l, int port, const uint8_t mac[6]); /* 0 if there is none */
 
-/* clsact + cls_bpf, pref 1 handle 1, direct action. -EEXIST: the port has an `ingress` qdisc. */
+/*
+ * An address of the host. IPv6 is usable at once (no duplicate address detection) and deprecated, so that the host takes it for no
+ * connection of its own. add: 0 if it is there. del: 0 if it is not.
+ */
+int vmp_link_addr_add(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix);
+int vmp_link_addr_del(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix);
+
+/* clsact + cls_bpf, pref 1, direct action; the newest runs first. -EEXIST: the port has an `ingress` qdisc. */
 int vmp_link_clsact_add(struct vmp_link *l, int ifindex);
 int vmp_link_clsact_del(struct vmp_link *l, int ifindex);
-int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, int prog_fd, const char *name);
-/* id of the program of the first filter of that side if it is a direct-action cls_bpf; 0 = there is none or something
- * else is first */
-int vmp_link_filter_first(struct vmp_link *l, int ifindex, bool egress, uint32_t *ret_prog_id);
+int vmp_link_filter_add(struct vmp_link *l, int ifindex, bool egress, uint32_t handle, int prog_fd, const char *name);
+int vmp_link_filter_del(struct vmp_link *l, int ifindex, bool egress, uint32_t handle); /* 0 if there is none */
+/* Program ids of that side's filters in the order in which they run, 0 for what is no direct-action cls_bpf; their number, at most max. */
+int vmp_link_filter_list(struct vmp_link *l, int ifindex, bool egress, uint32_t *ret_ids, unsigned int max);
 /* Kind of the qdisc at ffff:fff1 ("clsact", "ingress", "" = none). */
 int vmp_link_ingress_kind(struct vmp_link *l, int ifindex, char *ret_kind, size_t len);
 
-enum vmp_link_change { VMP_LINK_NEW, VMP_LINK_DEL, VMP_LINK_TC, VMP_LINK_OVERRUN };
+enum vmp_link_change { VMP_LINK_NEW, VMP_LINK_DEL, VMP_LINK_TC, VMP_LINK_ADDR_DEL, VMP_LINK_OVERRUN };
 
-/* Watch of RTNLGRP_LINK and RTNLGRP_TC; changes made through this handle are left out of TC. TC sets only
+/* Watch of links, tc and removed addresses; changes made through this handle are left out of TC and ADDR_DEL, which set only
  * info->ifindex. */
 int vmp_link_watch_fd(const struct vmp_link *l);
 int vmp_link_watch_read(struct vmp_link *l,

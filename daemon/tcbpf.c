@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
@@ -15,10 +16,11 @@
 #define ATTACH_TCX_INGRESS 46U
 #define ATTACH_TCX_EGRESS 47U
 #define FLAG_BEFORE (1U << 3) /* with no relative program: before all */
+#define MAX_INSNS 256
 #define WORD_SIZE 4096	      /* an mmapable array takes whole pages; one page is mapped on every architecture's size */
 
 /* daemon/bpf/gate.bpf.c as clang makes it. The kernel fills in the address of the map's value. */
-const struct bpf_insn vmp_tcbpf_insns[] = {
+static const struct bpf_insn port_insns[] = {
 	{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_ktime_get_boot_ns },
 	{ .code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = BPF_REG_1, .src_reg = BPF_REG_0 },
 	{ .code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = BPF_REG_2, .src_reg = BPF_PSEUDO_MAP_VALUE },
@@ -29,7 +31,7 @@ const struct bpf_insn vmp_tcbpf_insns[] = {
 	{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 2 },
 	{ .code = BPF_JMP | BPF_EXIT },
 };
-const unsigned int vmp_tcbpf_n_insns = ARRAY_SIZE(vmp_tcbpf_insns);
+const struct vmp_tcbpf_code vmp_tcbpf_port = { port_insns, ARRAY_SIZE(port_insns), "vmpair_gate", false };
 
 static int sys_bpf(int cmd, union bpf_attr *attr)
 {
@@ -138,24 +140,101 @@ bool vmp_tcbpf_map_fits(int map_fd)
 	       (mi.map_flags & BPF_F_MMAPABLE);
 }
 
-int vmp_tcbpf_prog_load(int map_fd, const struct bpf_insn *insns, unsigned int n, char *log, size_t log_len)
+int vmp_tcbpf_addrs_new(void)
 {
-	struct bpf_insn prog[64];
+	union bpf_attr a;
+
+	memset(&a, 0, sizeof a);
+	a.map_type = BPF_MAP_TYPE_HASH;
+	a.key_size = 16;
+	a.value_size = sizeof(uint32_t);
+	a.max_entries = VMP_TCBPF_ADDRS;
+	memcpy(a.map_name, "vmpair_addrs", sizeof "vmpair_addrs");
+	return sys_bpf(BPF_MAP_CREATE, &a);
+}
+
+int vmp_tcbpf_addrs_set(int addrs_fd, const uint8_t addr[16], uint32_t value)
+{
+	union bpf_attr a;
+
+	memset(&a, 0, sizeof a);
+	a.map_fd = (uint32_t)addrs_fd;
+	a.key = ptr(addr);
+	a.value = ptr(&value);
+	a.flags = BPF_ANY;
+	return sys_bpf(BPF_MAP_UPDATE_ELEM, &a);
+}
+
+int vmp_tcbpf_addrs_del(int addrs_fd, const uint8_t addr[16])
+{
 	union bpf_attr a;
 	int r;
 
-	if (n > ARRAY_SIZE(prog))
+	memset(&a, 0, sizeof a);
+	a.map_fd = (uint32_t)addrs_fd;
+	a.key = ptr(addr);
+	r = sys_bpf(BPF_MAP_DELETE_ELEM, &a);
+	return r == -ENOENT ? 0 : r;
+}
+
+int vmp_tcbpf_addrs_next(int addrs_fd, const uint8_t prev[16], uint8_t ret_addr[16], uint32_t *ret_value)
+{
+	uint8_t next[16] = { 0 };
+	uint32_t value = 0;
+	union bpf_attr a;
+	int r;
+
+	memset(&a, 0, sizeof a);
+	a.map_fd = (uint32_t)addrs_fd;
+	a.key = ptr(prev);
+	a.next_key = ptr(next);
+	r = sys_bpf(BPF_MAP_GET_NEXT_KEY, &a);
+	if (r < 0)
+		return r;
+	memset(&a, 0, sizeof a);
+	a.map_fd = (uint32_t)addrs_fd;
+	a.key = ptr(next);
+	a.value = ptr(&value);
+	r = sys_bpf(BPF_MAP_LOOKUP_ELEM, &a);
+	if (r < 0)
+		return r;
+	memcpy(ret_addr, next, sizeof next);
+	*ret_value = value;
+	return 0;
+}
+
+bool vmp_tcbpf_addrs_fits(int addrs_fd)
+{
+	struct bpf_map_info mi;
+
+	memset(&mi, 0, sizeof mi);
+	return !object_info(addrs_fd, &mi, sizeof mi) && mi.type == BPF_MAP_TYPE_HASH && mi.key_size == 16 &&
+	       mi.value_size == sizeof(uint32_t) && mi.max_entries == VMP_TCBPF_ADDRS;
+}
+
+int vmp_tcbpf_prog_load(const struct vmp_tcbpf_code *code, int map_fd, int addrs_fd, char *log, size_t log_len)
+{
+	struct bpf_insn prog[MAX_INSNS];
+	union bpf_attr a;
+	int r;
+
+	if (code->n > ARRAY_SIZE(prog))
 		return -E2BIG;
-	memcpy(prog, insns, n * sizeof *prog);
-	for (unsigned int i = 0; i < n; i++)
+	/* What is compared with the bytes of a frame stands in the code in the order of a little-endian machine. */
+	if (code->addrs && (addrs_fd < 0 || htons(1) == 1))
+		return addrs_fd < 0 ? -EINVAL : -EOPNOTSUPP;
+	memcpy(prog, code->insns, code->n * sizeof *prog);
+	for (unsigned int i = 0; i < code->n; i++)
 		if (prog[i].code == (BPF_LD | BPF_IMM | BPF_DW) && prog[i].src_reg == BPF_PSEUDO_MAP_VALUE)
 			prog[i].imm = map_fd;
+		else if (prog[i].code == (BPF_LD | BPF_IMM | BPF_DW) && prog[i].src_reg == BPF_PSEUDO_MAP_FD)
+			prog[i].imm = addrs_fd;
 	memset(&a, 0, sizeof a);
 	a.prog_type = BPF_PROG_TYPE_SCHED_CLS;
 	a.insns = ptr(prog);
-	a.insn_cnt = n;
+	a.insn_cnt = code->n;
 	a.license = ptr("GPL");
-	memcpy(a.prog_name, "vmpair_gate", sizeof "vmpair_gate");
+	memcpy(a.prog_name, code->name, strnlen(code->name, sizeof a.prog_name - 1));
 	r = sys_bpf(BPF_PROG_LOAD, &a);
 	if (r >= 0 || !log || !log_len)
 		return r;
@@ -170,7 +249,7 @@ int vmp_tcbpf_prog_load(int map_fd, const struct bpf_insn *insns, unsigned int n
 int vmp_tcbpf_prog_info(int prog_fd, struct vmp_tcbpf_info *ret)
 {
 	struct bpf_prog_info pi;
-	uint32_t maps[2] = { 0 };
+	uint32_t maps[3] = { 0 };
 	int r;
 
 	memset(&pi, 0, sizeof pi);
@@ -181,7 +260,8 @@ int vmp_tcbpf_prog_info(int prog_fd, struct vmp_tcbpf_info *ret)
 		return r;
 	memset(ret, 0, sizeof *ret);
 	ret->id = ret->prog_id = pi.id;
-	ret->map_id = pi.nr_map_ids == 1 ? maps[0] : 0;
+	if (pi.nr_map_ids < ARRAY_SIZE(maps))
+		memcpy(ret->map_id, maps, sizeof ret->map_id);
 	if (pi.type == BPF_PROG_TYPE_SCHED_CLS)
 		memcpy(ret->tag, pi.tag, VMP_TCBPF_TAG);
 	return 0;
@@ -240,10 +320,11 @@ int vmp_tcbpf_link_detach(int link_fd)
 	return sys_bpf(BPF_LINK_DETACH, &a);
 }
 
-int vmp_tcbpf_tcx_first(int ifindex, bool egress, uint32_t *ret_prog_id)
+int vmp_tcbpf_tcx_list(int ifindex, bool egress, uint32_t *ret_ids, unsigned int max)
 {
-	uint32_t ids[64] = { 0 };
+	uint32_t ids[64] = { 0 }; /* the most a hook holds */
 	union bpf_attr a;
+	unsigned int n;
 	int r;
 
 	memset(&a, 0, sizeof a);
@@ -253,11 +334,13 @@ int vmp_tcbpf_tcx_first(int ifindex, bool egress, uint32_t *ret_prog_id)
 	a.query.prog_cnt = ARRAY_SIZE(ids);
 	r = sys_bpf(BPF_PROG_QUERY, &a);
 	if (r == -ENOENT)
-		a.query.prog_cnt = 0;
-	else if (r < 0 && r != -ENOSPC)
+		return 0;
+	if (r < 0 && r != -ENOSPC)
 		return r;
-	*ret_prog_id = a.query.prog_cnt ? ids[0] : 0;
-	return 0;
+	n = a.query.prog_cnt < max ? a.query.prog_cnt : max;
+	n = n < ARRAY_SIZE(ids) ? n : ARRAY_SIZE(ids);
+	memcpy(ret_ids, ids, n * sizeof *ids);
+	return (int)n;
 }
 
 int vmp_tcbpf_pin(int fd, const char *path)

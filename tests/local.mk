@@ -163,7 +163,8 @@ tests_unit_test_gate_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
 tests_unit_test_gate_clsact_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_clsact_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_gate_prog_SOURCES = tests/unit/test_gate_prog.c
-tests_unit_test_gate_prog_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_BPF_SOURCE='"$(abs_top_srcdir)/daemon/bpf/gate.bpf.c"'
+tests_unit_test_gate_prog_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_BPF_SOURCE='"$(abs_top_srcdir)/daemon/bpf/gate.bpf.c"' \
+	-DHOST_BPF_SOURCE='"$(abs_top_srcdir)/daemon/bpf/host.bpf.c"'
 tests_unit_test_gate_prog_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_prog_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_bench_gate_bench_SOURCES = tests/bench/gate_bench.c $(gate_env)

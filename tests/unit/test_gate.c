@@ -845,7 +845,7 @@ static void foreign_load(void **state)
 static bool kernel_has_tcx(void)
 {
 	CLEANUP_CLOSE int map = vmp_tcbpf_map_new();
-	CLEANUP_CLOSE int prog = vmp_tcbpf_prog_load(map, vmp_tcbpf_insns, vmp_tcbpf_n_insns, NULL, 0);
+	CLEANUP_CLOSE int prog = vmp_tcbpf_prog_load(&vmp_tcbpf_port, map, -1, NULL, 0);
 
 	return prog >= 0 && vmp_tcbpf_has_tcx(prog);
 }
