@@ -39,7 +39,7 @@ struct uplink {
 struct wport {
 	struct vmp_gate_spec spec;
 	char alias[IFNAMSIZ]; /* what somebody renamed the tap to, fenced as well */
-	bool setup, alarm, bound, made_tap, addr_failed;
+	bool setup, alarm, bound, made_tap, addr_failed, was_up;
 	int ifindex, bridge, map_fd, addrs_fd, prog_fd[2], link_fd[2]; /* TAP: the same program twice */
 	uint32_t prog_id[2];
 	uint8_t mac[6]; /* HOST: of the interface */

@@ -790,6 +790,26 @@ static void learn_mac(struct vmp_gate *g, struct slot *s, const struct vmp_link_
 	announce_again(g, s);
 }
 
+/* An address that somebody has made permanent would have this host talk to itself for it. */
+static int check_foreign(struct vmp_gate *g, const struct vmp_gate_spec *sp, int ifindex, char *reason, size_t len)
+{
+	for (unsigned int i = 0; i < sp->n_addrs; i++) {
+		const struct vmp_gate_addr *a = &sp->addrs[i];
+		int at = vmp_link_addr_foreign(g->link, ifindex, a->family, a->addr, a->prefix);
+		char text[INET6_ADDRSTRLEN] = "";
+		struct vmp_link_info li;
+
+		if (at < 0)
+			return vmp_gate_fail(reason, len, at, "cannot ask for the host's addresses: %s", strerror(-at));
+		if (!at || vmp_link_get_index(g->link, at, &li) < 0)
+			continue;
+		inet_ntop(a->family, a->addr, text, sizeof text);
+		return vmp_gate_fail(reason, len, -EADDRINUSE,
+				     "%s is on %s already: take the entry address out of the host's configuration", text, li.name);
+	}
+	return 0;
+}
+
 /* The interface's addresses that are the pair's no longer; with `all` those that still are, too. */
 static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
 {
@@ -805,7 +825,6 @@ static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
 		vmp_link_addr_del(g->link, s->w.ifindex, a->family, a->addr, a->prefix);
 		s->w.applied[i] = s->w.applied[--s->w.n_applied];
 	}
-	/* An address that somebody made permanent would have this host talk to itself for it. */
 	for (unsigned int i = 0; all && i < sp->n_addrs; i++)
 		vmp_link_addr_del(g->link, s->w.ifindex, sp->addrs[i].family, sp->addrs[i].addr, sp->addrs[i].prefix);
 	if (all)
@@ -830,6 +849,7 @@ static int equip_host(struct vmp_gate *g, struct slot *s, bool *ret_adopted, cha
 	if (li.xdp)
 		return vmp_gate_fail(reason, len, -ENOTSUP, "%s has an XDP program, which can pass frames by the gate", sp->bridge);
 	r = check_ingress(g, sp->bridge, li.ifindex, reason, len);
+	r = r ? r : check_foreign(g, sp, li.ifindex, reason, len);
 	if (r < 0)
 		return r;
 	if (s->w.ifindex != li.ifindex)
@@ -857,6 +877,7 @@ static int equip_host(struct vmp_gate *g, struct slot *s, bool *ret_adopted, cha
 		return r;
 	/* What an earlier process had put there is taken off with the next close. */
 	s->w.bound = keep;
+	s->w.was_up = li.up;
 	plan_verify(g, s);
 	scan_uplinks(g, s);
 	learn_mac(g, s, &li);
@@ -1290,6 +1311,10 @@ static void check_tap(struct vmp_gate *g, struct slot *s)
 		bind_entry(g, s);
 	} else if (is_host(s)) {
 		learn_mac(g, s, &li);
+		/* Routes, and with IPv6 addresses, went with it. */
+		if (li.up && !s->w.was_up && s->w.want == WANT_BOUND)
+			bind_entry(g, s);
+		s->w.was_up = li.up;
 	} else if (!li.master) {
 		if (!vmp_link_get(g->link, s->w.spec.bridge, &li)) {
 			s->w.bridge = li.ifindex;

@@ -26,6 +26,7 @@
 #define REQ_MAX 1024
 #define ANSWER_TIMEOUT_S 2
 #define DUMP_TRIES 4
+#define ROUTE_METRIC 0x7fffffff /* behind any route of others */
 #define LOWER_UP 0x10000 /* IFF_LOWER_UP of linux/if.h, which cannot be included beside net/if.h */
 
 struct vmp_link {
@@ -432,25 +433,99 @@ static struct nlmsghdr *addr_request(struct vmp_link *l, char *buf, uint16_t typ
 	return nlh;
 }
 
+static unsigned int own_prefix(int family, unsigned int prefix)
+{
+	return family == AF_INET ? 32 : prefix;
+}
+
+static int route_add(struct vmp_link *l, int ifindex, const uint8_t *addr, unsigned int prefix)
+{
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = request(l, buf, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_APPEND);
+	struct rtmsg *rt = mnl_nlmsg_put_extra_header(nlh, sizeof *rt);
+	uint8_t net[4];
+	int r;
+
+	for (unsigned int i = 0; i < 4; i++)
+		net[i] = prefix >= 8 * (i + 1) ? addr[i] : prefix <= 8 * i ? 0 : (uint8_t)(addr[i] & 0xff00 >> (prefix - 8 * i));
+	rt->rtm_family = AF_INET;
+	rt->rtm_dst_len = (unsigned char)prefix;
+	rt->rtm_table = RT_TABLE_MAIN;
+	rt->rtm_protocol = RTPROT_STATIC;
+	rt->rtm_scope = RT_SCOPE_LINK;
+	rt->rtm_type = RTN_UNICAST;
+	mnl_attr_put(nlh, RTA_DST, sizeof net, net);
+	mnl_attr_put(nlh, RTA_PREFSRC, sizeof net, addr); /* the kernel takes the route away together with the address */
+	mnl_attr_put_u32(nlh, RTA_OIF, (uint32_t)ifindex);
+	mnl_attr_put_u32(nlh, RTA_PRIORITY, ROUTE_METRIC);
+	r = talk(l, nlh, NULL, NULL);
+	return r == -EEXIST ? 0 : r;
+}
+
 int vmp_link_addr_add(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix)
 {
 	static const struct ifa_cacheinfo deprecated = { .ifa_prefered = 0, .ifa_valid = UINT32_MAX };
 	char buf[REQ_MAX] __attribute__((aligned(8)));
-	struct nlmsghdr *nlh = addr_request(l, buf, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, ifindex, family, addr, prefix);
+	struct nlmsghdr *nlh = addr_request(l, buf, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, ifindex, family, addr,
+					    own_prefix(family, prefix));
 	int r;
 
 	if (family == AF_INET6)
 		mnl_attr_put(nlh, IFA_CACHEINFO, sizeof deprecated, &deprecated);
 	r = talk(l, nlh, NULL, NULL);
-	return r == -EEXIST ? 0 : r;
+	r = r == -EEXIST ? 0 : r;
+	return r || family == AF_INET6 || prefix == 32 ? r : route_add(l, ifindex, addr, prefix);
 }
 
 int vmp_link_addr_del(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix)
 {
 	char buf[REQ_MAX] __attribute__((aligned(8)));
-	int r = talk(l, addr_request(l, buf, RTM_DELADDR, 0, ifindex, family, addr, prefix), NULL, NULL);
+	int r = talk(l, addr_request(l, buf, RTM_DELADDR, 0, ifindex, family, addr, own_prefix(family, prefix)), NULL, NULL);
 
 	return r == -EADDRNOTAVAIL || r == -ENODEV || r == -ENXIO ? 0 : r;
+}
+
+struct addr_query {
+	int but, family, found;
+	unsigned int prefix;
+	const uint8_t *addr;
+};
+
+static int on_addr(const struct nlmsghdr *nlh, void *user)
+{
+	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
+	struct addr_query *q = user;
+	size_t len = q->family == AF_INET ? 4 : 16;
+	const struct nlattr *a;
+	bool match = false;
+
+	if (nlh->nlmsg_type != RTM_NEWADDR || ifa->ifa_family != q->family)
+		return MNL_CB_OK;
+	mnl_attr_for_each(a, nlh, sizeof *ifa)
+		/* IPv6 has only the second, unless there is a peer. */
+		if ((mnl_attr_get_type(a) == IFA_LOCAL || (q->family == AF_INET6 && mnl_attr_get_type(a) == IFA_ADDRESS)) &&
+		    mnl_attr_get_payload_len(a) == len && !memcmp(mnl_attr_get_payload(a), q->addr, len))
+			match = true;
+	if (match && ((int)ifa->ifa_index != q->but || ifa->ifa_prefixlen != own_prefix(q->family, q->prefix)))
+		q->found = (int)ifa->ifa_index;
+	return MNL_CB_OK;
+}
+
+int vmp_link_addr_foreign(struct vmp_link *l, int but, int family, const uint8_t *addr, unsigned int prefix)
+{
+	char buf[REQ_MAX] __attribute__((aligned(8)));
+	struct addr_query q = { .but = but, .family = family, .prefix = prefix, .addr = addr };
+	int r = -EINTR;
+
+	for (int i = 0; i < DUMP_TRIES && r == -EINTR; i++) {
+		struct nlmsghdr *nlh = request(l, buf, RTM_GETADDR, NLM_F_DUMP);
+		struct ifaddrmsg *ifa = mnl_nlmsg_put_extra_header(nlh, sizeof *ifa);
+
+		ifa->ifa_family = (unsigned char)family;
+		q.found = 0;
+		r = talk(l, nlh, on_addr, &q);
+	}
+	return r < 0 ? r : q.found;
 }
 
 static struct nlmsghdr *tc_request(struct vmp_link *l, char *buf, uint16_t type, uint16_t flags, int ifindex,

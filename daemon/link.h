@@ -52,11 +52,16 @@ int vmp_link_fdb_replace(struct vmp_link *l, int port, const uint8_t mac[6]);
 int vmp_link_fdb_delete(struct vmp_link *l, int port, const uint8_t mac[6]); /* 0 if there is none */
 
 /*
- * An address of the host. IPv6 is usable at once (no duplicate address detection) and deprecated, so that the host takes it for no
- * connection of its own. add: 0 if it is there. del: 0 if it is not.
+ * An address of the host that comes and goes. IPv4: as /32, so that no other address of the network becomes its secondary and goes with it,
+ * and beside it a route to the network of `prefix`, behind the one of an address that the host has there anyway. IPv6: usable at once (no
+ * duplicate address detection) and deprecated, so that the host takes it for no connection of its own. add: 0 if it is there. del: 0 if it
+ * is not; takes only what add has put there.
  */
 int vmp_link_addr_add(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix);
 int vmp_link_addr_del(struct vmp_link *l, int ifindex, int family, const uint8_t *addr, unsigned int prefix);
+
+/* The first interface that has this address, not as add puts it there on interface `but`; 0 = none. */
+int vmp_link_addr_foreign(struct vmp_link *l, int but, int family, const uint8_t *addr, unsigned int prefix);
 
 /* clsact + cls_bpf, pref 1, direct action; the newest runs first. -EEXIST: the port has an `ingress` qdisc. */
 int vmp_link_clsact_add(struct vmp_link *l, int ifindex);

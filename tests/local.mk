@@ -145,7 +145,8 @@ tests_bench_net_bench_LDADD = libvmpaird.la
 
 # --- entry gate ---
 if UNIT_TESTS
-gate_tests = tests/unit/test_announce tests/unit/test_gate tests/unit/test_gate_clsact tests/unit/test_gate_prog
+gate_tests = tests/unit/test_announce tests/unit/test_gate tests/unit/test_gate_clsact tests/unit/test_gate_host \
+	tests/unit/test_gate_host_clsact tests/unit/test_gate_prog
 check_PROGRAMS += $(gate_tests)
 TESTS += $(gate_tests)
 noinst_PROGRAMS += tests/bench/gate_bench
@@ -162,6 +163,14 @@ tests_unit_test_gate_clsact_SOURCES = $(tests_unit_test_gate_SOURCES)
 tests_unit_test_gate_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
 tests_unit_test_gate_clsact_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_clsact_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+tests_unit_test_gate_host_SOURCES = tests/unit/test_gate_host.c $(gate_env)
+tests_unit_test_gate_host_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_gate_host_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_gate_host_LDADD = libvmpaird.la $(CMOCKA_LIBS)
+tests_unit_test_gate_host_clsact_SOURCES = $(tests_unit_test_gate_host_SOURCES)
+tests_unit_test_gate_host_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
+tests_unit_test_gate_host_clsact_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_gate_host_clsact_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_gate_prog_SOURCES = tests/unit/test_gate_prog.c
 tests_unit_test_gate_prog_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_BPF_SOURCE='"$(abs_top_srcdir)/daemon/bpf/gate.bpf.c"' \
 	-DHOST_BPF_SOURCE='"$(abs_top_srcdir)/daemon/bpf/host.bpf.c"'
