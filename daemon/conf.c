@@ -18,7 +18,7 @@
 #define FILE_MAX (256 * 1024)
 #define LINE_MAX_LEN 1024
 
-enum type { TYPE_UINT, TYPE_FRAC, TYPE_BOOL, TYPE_LEVEL, TYPE_PATH, TYPE_STR, TYPE_ADDRS };
+enum type { TYPE_UINT, TYPE_FRAC, TYPE_BOOL, TYPE_LEVEL, TYPE_PATH, TYPE_STR, TYPE_ADDRS, TYPE_PORTS };
 
 struct option {
 	enum type type;
@@ -119,6 +119,24 @@ static bool is_address(const char *text)
 			return false;
 	}
 	return inet_pton(AF_INET6, host, &v6) == 1;
+}
+
+/* "7700-7799" */
+static int parse_ports(const char *v, uint32_t min, uint32_t max, uint16_t *ret_first, uint16_t *ret_last)
+{
+	char first[VMP_CONF_STR];
+	const char *dash = strchr(v, '-');
+	uint32_t a, b;
+
+	if (!dash || (size_t)(dash - v) >= sizeof(first))
+		return -EINVAL;
+	memcpy(first, v, (size_t)(dash - v));
+	first[dash - v] = '\0';
+	if (parse_uint(first, &a) < 0 || parse_uint(dash + 1, &b) < 0 || a < min || b > max || a >= b)
+		return -EINVAL;
+	*ret_first = (uint16_t)a;
+	*ret_last = (uint16_t)b;
+	return 0;
 }
 
 static void split_binds(struct vmp_conf *c)
@@ -229,6 +247,15 @@ static int option_set(const struct option *o, struct vmp_conf *c, const char *v,
 		if (strlen(v) < VMP_CONF_STR && check_addrs(v, why, size) < 0)
 			return -EINVAL;
 		break;
+	case TYPE_PORTS: {
+		uint16_t first, last;
+
+		if (parse_ports(v, o->min, o->max, &first, &last) < 0) {
+			snprintf(why, size, "is not FIRST-LAST, two or more ports of %u to %u", o->min, o->max);
+			return -EINVAL;
+		}
+		break;
+	}
 	}
 	if (strlen(v) >= o->size) {
 		snprintf(why, size, "is longer than %zu characters", o->size - 1);
@@ -260,6 +287,7 @@ static void option_text(const struct option *o, const struct vmp_conf *c, char *
 	case TYPE_PATH:
 	case TYPE_STR:
 	case TYPE_ADDRS:
+	case TYPE_PORTS:
 		snprintf(buf, size, "%s", (const char *)c + o->offset);
 		return;
 	}
@@ -279,6 +307,7 @@ static void cross_check(struct vmp_conf *c, const char *name, unsigned int line,
 
 	c->holder_ms = holder_ms(c->lease_ms, c->clock_error_permille, c->gate_delay_ms);
 	split_binds(c);
+	parse_ports(c->relay_ports, 1, 65535, &c->relay_port_min, &c->relay_port_max);
 	if (c->holder_ms < 3 * c->hb_ms) {
 		uint32_t need = c->lease_ms;
 
@@ -570,6 +599,9 @@ static void range_text(const struct option *o, char *buf, size_t size)
 		return;
 	case TYPE_ADDRS:
 		snprintf(buf, size, "at most %d numeric addresses", VMP_CONF_BINDS);
+		return;
+	case TYPE_PORTS:
+		snprintf(buf, size, "FIRST-LAST, %u to %u", o->min, o->max);
 		return;
 	}
 }

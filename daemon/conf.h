@@ -37,6 +37,7 @@
  *   PATH   absolute path                                     char field[VMP_CONF_STR]
  *   STR    any text without spaces                           char field[VMP_CONF_STR]
  *   ADDRS  numeric addresses, at most VMP_CONF_BINDS, comma or space between; empty allowed      char field[VMP_CONF_STR]
+ *   PORTS  FIRST-LAST, at least 2 ports of [min, max]        char field[VMP_CONF_STR]
  * reload: 1 = taken over by a reload, 0 = only by a restart of the daemon.
  */
 #define VMP_CONF_OPTIONS(X) \
@@ -73,6 +74,10 @@
 	  "Least level that is logged: error, warning, notice, info or debug.") \
 	X(BOOL, realtime, "realtime", "yes", 0, 1, "", 0, \
 	  "Run with real-time priority and locked memory where the system allows it.") \
+	X(PORTS, relay_ports, "relay_ports", "7700-7799", 1, 65535, "", 0, \
+	  "TCP and UDP ports, FIRST-LAST, at which the relays of this node's members take in those of their peers; one for each member.") \
+	X(STR, relay_user, "relay_user", "nobody", 0, 0, "", 0, \
+	  "User whom relays on the host run as. They get its rights, the right to use ports below 1024, and nothing else.") \
 	X(UINT, control_timeout_ms, "control_timeout_ms", "5000", 100, 600000, "ms", 1, \
 	  "A control client that neither reads nor writes for this long is dropped.")
 
@@ -83,6 +88,7 @@
 #define VMP_CONF_FIELD_PATH(f) char f[VMP_CONF_STR]
 #define VMP_CONF_FIELD_STR(f) char f[VMP_CONF_STR]
 #define VMP_CONF_FIELD_ADDRS(f) char f[VMP_CONF_STR]
+#define VMP_CONF_FIELD_PORTS(f) char f[VMP_CONF_STR]
 
 struct vmp_conf {
 #define X(type, field, name, def, min, max, unit, reload, help) VMP_CONF_FIELD_##type(field);
@@ -90,6 +96,7 @@ struct vmp_conf {
 #undef X
 	/* Derived by the cross-checks. */
 	uint32_t holder_ms;	/* H = L (1 - rho) / (1 + rho) - q, rounded down */
+	uint16_t relay_port_min, relay_port_max;	/* relay_ports taken apart */
 	unsigned int bind_count;
 	char bind[VMP_CONF_BINDS][64];	/* bind_address taken apart; feed to vmp_net_addr_parse() */
 };

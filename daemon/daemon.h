@@ -17,6 +17,7 @@
 #include "daemon/core/core.h"
 #include "daemon/ctl.h"
 #include "daemon/domxml.h"
+#include "daemon/facts.h"
 #include "daemon/gate.h"
 #include "daemon/journal.h"
 #include "daemon/keys.h"
@@ -26,6 +27,7 @@
 #include "daemon/pairparam.h"
 #include "daemon/pcmk.h"
 #include "daemon/probe.h"
+#include "daemon/relay.h"
 #include "daemon/slot.h"
 #include "daemon/store.h"
 #include "daemon/virt.h"
@@ -61,6 +63,25 @@ struct vmp_checker {
 	char reason[160];
 };
 
+/* A member's relay and what it was told last (sync.c). */
+struct vmp_sync {
+	struct vmp_relay *relay; /* NULL: none runs */
+	struct vmp_timer timer;  /* until it is started again */
+	unsigned failures;
+	uint64_t begun_ns;
+	uint16_t port;           /* where its peer comes to; 0: has not said hello */
+	enum vmp_relay_role role;
+	uint64_t role_epoch;
+	uint8_t peer_node;
+	uint16_t peer_port;
+	uint64_t peer_member;
+	char peer_address[VMP_ADDR_STRLEN];
+	bool caught;             /* what its word was about caught_node */
+	uint8_t caught_node;
+	json_t *stats, *takeover; /* newest, or NULL */
+	char reason[200];        /* why none runs */
+};
+
 /* A pair hosted, or once hosted, on this node. */
 struct vmp_member {
 	struct vmp_daemon *d;
@@ -81,7 +102,9 @@ struct vmp_member {
 	bool port_ready;
 	bool in_core;        /* PAIR_ADD was fed */
 	bool core_running, core_ready; /* last MEMBER fed */
+	uint64_t core_member;
 	struct vmp_checker own, peer;
+	struct vmp_sync sync;
 	bool link_down;
 	uint64_t primary_ns; /* since when this member is primary */
 	uint8_t peer_node;   /* whose member `peer` checks */
@@ -143,6 +166,7 @@ struct vmp_daemon {
 	struct vmp_ctl *ctl;
 	struct vmp_pcmk *pcmk;
 	struct vmp_journal *journal;
+	struct vmp_relays *relays; /* NULL until a relay is wanted */
 	int binding_fd;
 	uint64_t started_ns;
 
@@ -209,6 +233,9 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token);
 void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
 void vmp_member_adopt_all(struct vmp_daemon *d);
 void vmp_member_to_core(struct vmp_member *m);
+uint64_t vmp_member_new_id(void);
+/* The member's content was lost (0), or is another one from now on (I2). */
+void vmp_member_content(struct vmp_member *m, uint64_t id);
 void vmp_member_core_started(struct vmp_daemon *d);
 void vmp_member_changed(struct vmp_member *m); /* role, readiness or parameters changed: facts, score, status */
 void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev);
@@ -224,6 +251,22 @@ bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view 
  * that would make Pacemaker abort "demote old; promote new": a stop and start of the old member would come before the promote.
  */
 bool vmp_member_flip_pending(struct vmp_member *m);
+
+/* --- sync.c: a member's relay --- */
+bool vmp_sync_wanted(const struct vmp_member *m);
+bool vmp_sync_ready(const struct vmp_member *m); /* none is wanted, or it runs */
+void vmp_sync_start(struct vmp_member *m);       /* the VM runs */
+void vmp_sync_stop(struct vmp_member *m);
+void vmp_sync_forget(struct vmp_member *m);
+/* The very relay that a former daemon left: the member's content is what it was. False: it is gone, start another. */
+bool vmp_sync_adopt(struct vmp_member *m, const struct vmp_facts *f);
+void vmp_sync_fence(struct vmp_member *m, uint64_t epoch);
+void vmp_sync_mode(struct vmp_member *m, const struct vmp_action *a);
+void vmp_sync_update(struct vmp_member *m);      /* role and peer, if they changed */
+void vmp_sync_update_all(struct vmp_daemon *d);
+void vmp_sync_reconfigure(struct vmp_member *m);
+void vmp_sync_rekey(struct vmp_daemon *d);
+json_t *vmp_sync_state(const struct vmp_member *m); /* NULL: no relay is wanted */
 
 /* --- request.c --- */
 void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg);

@@ -342,6 +342,7 @@ static void do_role(struct vmp_daemon *d, const struct vmp_action *a)
 		if (a->code == VMP_ROLE_HOLDING && m->last_role != VMP_ROLE_HOLDING)
 			m->primary_ns = vmp_now_ns();
 		m->last_role = a->code;
+		vmp_sync_update(m);
 		vmp_member_changed(m);
 	}
 }
@@ -382,13 +383,18 @@ static void act(struct vmp_daemon *d)
 			struct vmp_event ev = { .type = VMP_EV_RELAY_READY, .pair = a->pair, .epoch = a->epoch };
 
 			vmp_gate_prepare(d->gate, a->pair, a->epoch);
-			vmp_exec_feed(d, &ev);
+			m = vmp_member_by_id(d, a->pair);
+			if (m && vmp_sync_wanted(m))
+				vmp_sync_fence(m, a->epoch); /* its answer is the event */
+			else
+				vmp_exec_feed(d, &ev);
 			break;
 		}
 		case VMP_ACT_MODE:
 			m = vmp_member_by_id(d, a->pair);
 			if (m) {
 				m->last_mode = a->code;
+				vmp_sync_mode(m, a);
 				vmp_member_changed(m);
 			}
 			break;

@@ -54,9 +54,10 @@ int vmp_facts_write(const char *dir, const struct vmp_facts *f)
 	int rc = facts_path(path, sizeof(path), dir, f->pair, ".json");
 	if (rc < 0 || (rc = facts_path(tmp, sizeof(tmp), dir, f->pair, ".new")) < 0 || (rc = boot_id(boot)) < 0)
 		return rc;
-	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:O*}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
+	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:O* s:i s:I s:I s:I}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
 		"rsc", f->rsc, "pid", (int)f->pid, "start_time", (json_int_t)f->start_time, "member", (json_int_t)f->member, "primary", (int)f->primary,
-		"epoch", (json_int_t)f->epoch, "told", told_names[f->told], "params", f->params);
+		"epoch", (json_int_t)f->epoch, "told", told_names[f->told], "params", f->params, "relay_pid", (int)f->relay_pid, "relay_start",
+		(json_int_t)f->relay_start, "relay_instance", (json_int_t)f->relay_instance, "relay_number", (json_int_t)f->relay_number);
 	CLEANUP_FREE char *text = obj ? json_dumps(obj, JSON_INDENT(1)) : NULL;
 	if (!text)
 		return -ENOMEM;
@@ -118,18 +119,21 @@ int vmp_facts_read(const char *dir, const char *pair, struct vmp_facts *ret)
 	CLEANUP_JSON json_t *obj = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	const char *was_boot, *name, *rsc, *told;
 	json_t *params;
-	json_int_t start_time, member, epoch;
-	int version, pid, primary;
-	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:o}", "v", &version, "boot", &was_boot, "pair", &name,
+	json_int_t start_time, member, epoch, relay_start = 0, relay_instance = 0, relay_number = 0;
+	int version, pid, primary, relay_pid = 0;
+	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:o s?i s?I s?I s?I}", "v", &version, "boot", &was_boot, "pair", &name,
 				"rsc", &rsc, "pid", &pid, "start_time", &start_time, "member", &member, "primary", &primary, "epoch", &epoch,
-				"told", &told, "params", &params) < 0)
+				"told", &told, "params", &params, "relay_pid", &relay_pid, "relay_start", &relay_start, "relay_instance",
+				&relay_instance, "relay_number", &relay_number) < 0)
 		return -EBADMSG;
 	if (version != FACTS_VERSION || strcmp(name, pair) || strlen(rsc) >= sizeof(ret->rsc) || pid < 0 || start_time < 0 || epoch < 0 ||
 	    !json_is_object(params))
 		return -EBADMSG;
 	if (strcmp(boot, was_boot))
 		return -ESTALE;
-	struct vmp_facts f = {.pid = pid, .start_time = (uint64_t)start_time, .member = (uint64_t)member, .primary = primary, .epoch = (uint64_t)epoch};
+	struct vmp_facts f = {.pid = pid, .start_time = (uint64_t)start_time, .member = (uint64_t)member, .primary = primary, .epoch = (uint64_t)epoch,
+			      .relay_pid = relay_pid, .relay_start = (uint64_t)relay_start, .relay_instance = (uint32_t)relay_instance,
+			      .relay_number = (uint64_t)relay_number};
 	unsigned t = 0;
 	while (t < ARRAY_SIZE(told_names) && strcmp(told, told_names[t]))
 		t++;

@@ -26,6 +26,10 @@ struct vmp_facts {
 	uint64_t member;		/* content id (I2) of that run, 0 = none */
 	bool primary;
 	uint64_t epoch;
+	pid_t relay_pid;		/* of its relay on the host; 0 = none */
+	uint64_t relay_start;		/* of that process */
+	uint32_t relay_instance;	/* names its control socket */
+	uint64_t relay_number;		/* of its newest hello, 0 = none */
 	enum vmp_told told;
 	json_t *params;			/* object of strings, as in the CIB; owned by the facts when read, borrowed when written */
 };

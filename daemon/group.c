@@ -89,7 +89,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	bool have = vmp_member_view(m, &v);
 	const char *role = phases[m->phase];
 	char reason[sizeof(m->fail_reason)];
-	json_t *entries = json_array();
+	json_t *entries = json_array(), *o, *relay;
 	char addr[VMP_ADDR_STRLEN], internal[VMP_ADDR_STRLEN] = "", digest[2 * VMP_DIGEST_LEN + 1] = "";
 
 	snprintf(reason, sizeof(reason), "%s", own_reason(m, have ? &v : NULL));
@@ -101,7 +101,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	if (m->dom && (m->phase == VMP_HOST_RUNNING || m->phase == VMP_HOST_STARTING))
 		for (unsigned i = 0; i < VMP_DIGEST_LEN; i++)
 			snprintf(digest + 2 * i, 3, "%02x", m->dom->digest[i]);
-	return json_pack("{s:s s:s s:s s:I s:b s:b s:b s:I s:s s:s s:s s:b s:s s:o s:o s:s}", "role", role, "rsc", m->rsc, "mode",
+	o = json_pack("{s:s s:s s:s s:I s:b s:b s:b s:I s:s s:s s:s s:b s:s s:o s:o s:s}", "role", role, "rsc", m->rsc, "mode",
 			 have && v.role == VMP_ROLE_HOLDING ? vmp_mode_name(v.mode) : "none", "epoch",
 			 (json_int_t)(have ? v.reg.state.epoch : 0), "entry_open", have && v.entry_open, "running",
 			 m->phase == VMP_HOST_RUNNING, "ready", have && v.ready, "pid", (json_int_t)m->run.pid, "internal",
@@ -110,6 +110,10 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 m->frozen, "frozen_reason", m->frozen_reason, "entries", entries, "score",
 			 m->score_known && m->score_set ? json_integer(m->score) : json_null(), "reason",
 			 reason);
+	relay = vmp_sync_state(m);
+	if (relay)
+		json_object_set_new(o, "relay", relay);
+	return o;
 }
 
 static json_t *own_state(const struct vmp_daemon *d)
@@ -436,6 +440,7 @@ static int reload_keys(struct vmp_daemon *d)
 	vmp_keys_wipe(&d->keys);
 	d->keys = fresh;
 	vmp_keys_wipe(&fresh);
+	vmp_sync_rekey(d);
 	return d->net ? vmp_net_set_keys(d->net, &d->keys) : 0;
 }
 
@@ -566,6 +571,7 @@ static void on_group_message(struct vmp_daemon *d, unsigned from, const char *te
 		return;
 	if (!strcmp(t, "state") && from != d->node) {
 		keep_state(d, from, o);
+		vmp_sync_update_all(d); /* a peer's address */
 	} else if (!strcmp(t, "why?") && from != d->node) {
 		/* the newest that fit into one group message */
 		for (unsigned n = WHY_EVENTS; n >= WHY_EVENTS / 8; n /= 2) {

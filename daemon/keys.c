@@ -334,13 +334,16 @@ static int write_all(int fd, const char *p, size_t len)
 	return 0;
 }
 
-static int save(int dir, const char *base, const struct vmp_keys *keys, bool replace)
+struct save_how {
+	const char *head;
+	bool replace;
+	uid_t uid; /* -1: stays the caller's */
+	gid_t gid;
+};
+
+static int save_as(int dir, const char *base, const struct vmp_keys *keys, const struct save_how *how)
 {
-	static const char head[] =
-		"# Secrets of the vmpair daemons; the same on all nodes, mode 0600.\n"
-		"# Written by `vmpair keygen` and `vmpair key`, which keep no other comments.\n"
-		"# key ID SECRET [send]\n";
-	CLEANUP_SECRET struct secret_buf buf = { NULL, sizeof(head) + VMP_KEYS_MAX * 96 };
+	CLEANUP_SECRET struct secret_buf buf = { NULL, strlen(how->head) + 1 + VMP_KEYS_MAX * 96 };
 	CLEANUP_CLOSE int fd = -1;
 	char tmp[NAME_MAX + 1];
 	uint32_t rnd;
@@ -350,7 +353,7 @@ static int save(int dir, const char *base, const struct vmp_keys *keys, bool rep
 	buf.p = malloc(buf.size);
 	if (!buf.p)
 		return -ENOMEM;
-	len = (size_t)snprintf(buf.p, buf.size, "%s", head);
+	len = (size_t)snprintf(buf.p, buf.size, "%s", how->head);
 	for (unsigned int i = 0; i < keys->count; i++) {
 		len += (size_t)snprintf(buf.p + len, buf.size - len, "key %u ", keys->key[i].id);
 		for (unsigned int b = 0; b < VMP_KEY_LEN; b++)
@@ -366,20 +369,65 @@ static int save(int dir, const char *base, const struct vmp_keys *keys, bool rep
 	if (fd < 0)
 		return -errno;
 	r = write_all(fd, buf.p, len);
+	if (r == 0 && how->uid != (uid_t)-1 && fchown(fd, how->uid, how->gid) < 0)
+		r = -errno;
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	if (r == 0) {
 		/* link() refuses an existing name, rename() replaces it; both are atomic. */
-		if (replace)
+		if (how->replace)
 			r = renameat(dir, tmp, dir, base) < 0 ? -errno : 0;
 		else
 			r = linkat(dir, tmp, dir, base, 0) < 0 ? -errno : 0;
 	}
-	if (r < 0 || !replace)
+	if (r < 0 || !how->replace)
 		unlinkat(dir, tmp, 0);
 	if (r == 0 && fsync(dir) < 0)
 		r = -errno;
 	return r;
+}
+
+static int save(int dir, const char *base, const struct vmp_keys *keys, bool replace)
+{
+	struct save_how how = { .replace = replace, .uid = (uid_t)-1,
+				.head = "# Secrets of the vmpair daemons; the same on all nodes, mode 0600.\n"
+					"# Written by `vmpair keygen` and `vmpair key`, which keep no other comments.\n"
+					"# key ID SECRET [send]\n" };
+
+	return save_as(dir, base, keys, &how);
+}
+
+int vmp_keys_write(const char *path, const struct vmp_keys *keys, uid_t uid, gid_t gid)
+{
+	struct save_how how = { .replace = true, .uid = uid, .gid = gid,
+				.head = "# Made by vmpaird from the cluster's keys; it is written anew when they change.\n" };
+	CLEANUP_CLOSE int dir = -1;
+	const char *base;
+	int r = dir_lock(path, &dir, &base);
+
+	return r < 0 ? r : save_as(dir, base, keys, &how);
+}
+
+int vmp_keys_derive(const struct vmp_keys *keys, const char *purpose, const char *name, struct vmp_keys *ret)
+{
+	gnutls_datum_t salt = { (uint8_t *)(uintptr_t)purpose, (unsigned int)strlen(purpose) };
+	gnutls_datum_t info = { (uint8_t *)(uintptr_t)name, (unsigned int)strlen(name) };
+	CLEANUP_KEYS struct vmp_keys out = *keys;
+	int r = 0;
+
+	for (unsigned int i = 0; i < out.count && r == 0; i++) {
+		uint8_t prk[32];
+		gnutls_datum_t secret = { (uint8_t *)(uintptr_t)keys->key[i].secret, VMP_KEY_LEN }, prk_d = { prk, sizeof(prk) };
+
+		r = gnutls_hkdf_extract(GNUTLS_MAC_SHA256, &secret, &salt, prk);
+		if (r == 0)
+			r = gnutls_hkdf_expand(GNUTLS_MAC_SHA256, &prk_d, &info, out.key[i].secret, VMP_KEY_LEN);
+		gnutls_memset(prk, 0, sizeof(prk));
+	}
+	if (r != 0)
+		return -EIO;
+	*ret = out;
+	return 0;
 }
 
 static int random_key(struct vmp_key *ret)

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "daemon/diag.h"
 
@@ -54,6 +55,14 @@ int vmp_keys_add(const char *path, uint16_t *ret_id, struct vmp_diag *diag);
 int vmp_keys_import(const char *path, uint16_t id, const uint8_t *secret, struct vmp_diag *diag);
 int vmp_keys_set_send(const char *path, uint16_t id, struct vmp_diag *diag);
 int vmp_keys_drop(const char *path, uint16_t id, struct vmp_diag *diag);
+
+/*
+ * Keys for one purpose and one name, each made from the cluster's key of the same id (HKDF-SHA256), so that who gets them learns nothing
+ * about the others. 0 or -EIO.
+ */
+int vmp_keys_derive(const struct vmp_keys *keys, const char *purpose, const char *name, struct vmp_keys *ret);
+/* A file of the same form for another user, replaced as a whole; uid -1: the caller's. */
+int vmp_keys_write(const char *path, const struct vmp_keys *keys, uid_t uid, gid_t gid);
 
 /* Index of the key with that ID, or -ENOENT. */
 int vmp_keys_find(const struct vmp_keys *keys, uint16_t id);

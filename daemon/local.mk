@@ -69,8 +69,11 @@ libvmpaird_la_SOURCES += \
 	%D%/log.c %D%/log.h \
 	%D%/loop.c %D%/loop.h \
 	%D%/member.c \
+	%D%/relay.c %D%/relay.h \
+	%D%/relaymsg.c %D%/relaymsg.h \
 	%D%/request.c \
-	%D%/run.c
+	%D%/run.c \
+	%D%/sync.c
 
 
 # --- programs ---

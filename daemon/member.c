@@ -83,6 +83,7 @@ void vmp_member_forget(struct vmp_member *m)
 {
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
+	vmp_sync_forget(m);
 	json_decref(m->params_json);
 	json_decref(m->monitor);
 	vmp_domxml_free(m->dom);
@@ -232,7 +233,8 @@ static void add_to_core(struct vmp_member *m)
 		.pair = m->id,
 		.policy = { .peer_link = m->params.peer_link_failover ? VMP_PEER_LINK_FAILOVER : VMP_PEER_LINK_KEEP,
 			    .auto_failover = true,
-			    .cold_start = m->params.cold_start_auto },
+			    .cold_start = m->params.cold_start_auto,
+			    .relay = vmp_sync_wanted(m) },
 	};
 
 	if (!m->d->core_up)
@@ -258,7 +260,7 @@ static bool ready_now(const struct vmp_member *m)
 {
 	/* Once it has handed over, a VM that is being shut down is nobody's standby. */
 	return m->member && !(m->phase == VMP_HOST_STOPPING && m->stop_handed) &&
-	       (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok);
+	       (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok) && vmp_sync_ready(m);
 }
 
 /* Tell the core how the member is, when that changed. */
@@ -269,8 +271,9 @@ void vmp_member_to_core(struct vmp_member *m)
 
 	if (!m->d->core_up || !m->in_core)
 		return;
-	if (running == m->core_running && ready == m->core_ready)
+	if (running == m->core_running && ready == m->core_ready && m->member == m->core_member)
 		return;
+	m->core_member = m->member;
 	m->core_running = running;
 	m->core_ready = ready;
 	vmp_exec_feed(m->d, &ev);
@@ -320,6 +323,12 @@ static void write_facts(struct vmp_member *m)
 	snprintf(f.pair, sizeof(f.pair), "%s", m->name);
 	snprintf(f.rsc, sizeof(f.rsc), "%s", m->rsc);
 	f.member = m->member;
+	if (m->sync.relay) {
+		f.relay_pid = vmp_relay_pid(m->sync.relay);
+		f.relay_start = vmp_relay_start_time(m->sync.relay);
+		f.relay_instance = vmp_relay_instance(m->sync.relay);
+		f.relay_number = vmp_relay_number(m->sync.relay);
+	}
 	if (vmp_member_view(m, &v)) {
 		f.primary = v.role == VMP_ROLE_HOLDING;
 		f.epoch = v.epoch;
@@ -806,7 +815,7 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 	vmp_group_publish_soon(m->d);
 }
 
-static uint64_t new_member_id(void)
+uint64_t vmp_member_new_id(void)
 {
 	uint64_t v = 0;
 
@@ -814,6 +823,15 @@ static uint64_t new_member_id(void)
 		if (getrandom(&v, sizeof(v), 0) != sizeof(v))
 			v = 0;
 	return v;
+}
+
+void vmp_member_content(struct vmp_member *m, uint64_t id)
+{
+	if (m->phase != VMP_HOST_RUNNING && m->phase != VMP_HOST_STOPPING)
+		return;
+	m->member = id;
+	vmp_member_to_core(m);
+	vmp_member_changed(m);
 }
 
 static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64_t member)
@@ -828,6 +846,7 @@ static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64
 	if (!m->in_core)
 		add_to_core(m);
 	m->core_running = m->core_ready = false;
+	vmp_sync_start(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
 }
@@ -837,6 +856,7 @@ static void vm_over(struct vmp_member *m, const char *why)
 {
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
+	vmp_sync_stop(m);
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
 	m->peer_node = 0;
@@ -902,6 +922,7 @@ static void stopped(struct vmp_member *m)
 	m->run = (struct vmp_virt_run){ 0 };
 	vmp_member_to_core(m);
 	remove_from_core(m);
+	vmp_sync_stop(m);
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
 	m->peer_node = 0;
@@ -1082,7 +1103,7 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			vmp_log(LOG_NOTICE, "%s: VM runs, process %d", m->name, (int)ev.run.pid);
 			vmp_journal_add(d->journal, m->name, 0, "started", "VM runs, process %d", (int)ev.run.pid);
 			m->told = VMP_TOLD_UNPROMOTED;
-			vm_runs(m, &ev.run, new_member_id());
+			vm_runs(m, &ev.run, vmp_member_new_id());
 			reply_start(m, VMP_OCF_OK, "");
 			break;
 		case VMP_VIRT_STOPPED:
@@ -1097,7 +1118,7 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			vmp_log(LOG_WARNING, "%s: its VM was started by somebody else (process %d); it is taken over", m->name,
 				(int)ev.run.pid);
 			if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
-				vm_runs(m, &ev.run, new_member_id());
+				vm_runs(m, &ev.run, vmp_member_new_id());
 			break;
 		case VMP_VIRT_EXITED:
 			if (m->phase == VMP_HOST_STOPPING && m->stop_failed && ev.gone)
@@ -1167,7 +1188,11 @@ static int adopt(const struct vmp_facts *f, void *data)
 		else
 			make_port(m);
 		/* The very process that this content id was given to: (pid, start time) are unique within a boot. */
-		m->member = f->pid == m->run.pid && f->start_time == m->run.start_ticks && f->member ? f->member : new_member_id();
+		m->member = f->pid == m->run.pid && f->start_time == m->run.start_ticks && f->member ? f->member : vmp_member_new_id();
+		if (!vmp_sync_adopt(m, f)) {
+			m->member = vmp_member_new_id(); /* what the old relay held is lost */
+			vmp_sync_start(m);
+		}
 		if (m->ready_spec.kind != VMP_PROBE_NONE)
 			checker_begin(&m->own);
 		vmp_log(LOG_NOTICE, "%s: VM taken over, process %d", m->name, (int)m->run.pid);
@@ -1220,6 +1245,7 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 			checker_begin(&m->own);
 		}
 	}
+	vmp_sync_reconfigure(m);
 	to_core_policy(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
@@ -1311,6 +1337,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 		update_score(m);
 		watch_peer(m);
 		end_if_surplus(m);
+		vmp_sync_update(m);
 		if (m->monitor_token && vmp_member_flip_pending(m)) {
 			/* A transition that was aborted meanwhile waits for this very answer; the next monitor tells the truth. */
 			if (vmp_now_ns() - m->monitor_ns > MONITOR_WAIT_MS * ms_ns) {

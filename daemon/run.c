@@ -185,6 +185,8 @@ void vmp_run_identified(struct vmp_daemon *d)
 		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
 		vmp_member_adopt_all(d);
 		forget_gates(d);
+		if (d->relays)
+			vmp_relays_end_others(d->relays);
 	}
 	r = vmp_exec_start(d);
 	if (r < 0) {
@@ -259,6 +261,7 @@ static void reload(struct vmp_daemon *d)
 	vmp_keys_wipe(&keys);
 	if (d->net)
 		vmp_net_set_keys(d->net, &d->keys);
+	vmp_sync_rekey(d);
 	vmp_log(LOG_NOTICE, "configuration and keys read again");
 }
 
@@ -391,6 +394,7 @@ int vmp_run(const struct vmp_run_opts *opts)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used)
 			vmp_member_forget(&d->members[i]);
+	vmp_relays_free(d->relays);
 	vmp_group_free(d);
 	vmp_journal_free(d->journal);
 	vmp_loop_free(d->loop);

@@ -95,6 +95,7 @@ endif
 FUZZ_wire = daemon/wire.c
 FUZZ_seal = daemon/seal.c daemon/keys.c daemon/diag.c
 FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c
+FUZZ_relaymsg = daemon/relaymsg.c
 EXTRA_DIST += tests/fuzz/corpus
 check_PROGRAMS += tests/fuzz/replay_wire
 TESTS += tests/fuzz/replay_wire
@@ -114,7 +115,19 @@ tests_fuzz_replay_conf_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_conf.c test
 tests_fuzz_replay_conf_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"conf"'
 tests_fuzz_replay_conf_CFLAGS = $(TEST_CFLAGS)
 tests_fuzz_replay_conf_LDADD = libvmpaird.la
+check_PROGRAMS += tests/fuzz/replay_relaymsg
+TESTS += tests/fuzz/replay_relaymsg
+tests_fuzz_replay_relaymsg_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_relaymsg.c tests/fuzz/fuzz.h
+tests_fuzz_replay_relaymsg_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"relaymsg"'
+tests_fuzz_replay_relaymsg_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_relaymsg_LDADD = libvmpaird.la
 if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_relaymsg
+tests_fuzz_fuzz_relaymsg_SOURCES = tests/fuzz/fuzz_relaymsg.c tests/fuzz/fuzz.h $(FUZZ_relaymsg)
+tests_fuzz_fuzz_relaymsg_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_relaymsg_CFLAGS = $(WARN_CFLAGS) $(JANSSON_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_relaymsg_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_relaymsg_LDADD = libvmpcore.la libvmpctl.la $(JANSSON_LIBS)
 noinst_PROGRAMS += tests/fuzz/fuzz_wire
 tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h $(FUZZ_wire)
 tests_fuzz_fuzz_wire_CPPFLAGS = $(TEST_CPPFLAGS)
@@ -251,8 +264,12 @@ TESTS += %D%/check-agent-metadata.sh %D%/check-cib-examples.sh %D%/check-man.sh
 
 # --- loop, log, journal ---
 if UNIT_TESTS
-check_PROGRAMS += tests/unit/test_journal tests/unit/test_loop
-TESTS += tests/unit/test_journal tests/unit/test_loop
+check_PROGRAMS += tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
+TESTS += tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
+tests_unit_test_relay_SOURCES = tests/unit/test_relay.c tests/unit/testdir.h
+tests_unit_test_relay_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_relay_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_relay_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_journal_SOURCES = tests/unit/test_journal.c
 tests_unit_test_journal_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_journal_CFLAGS = $(TEST_CFLAGS)
