@@ -326,7 +326,7 @@ static int digest(struct ctx *c, uint8_t ret_[static VMP_DIGEST_LEN])
 		return no_memory(c);
 	feed_str(h, 'v', "vmpair-domain-1");
 	feed_str(h, 'p', p->pair);
-	feed_str(h, 'p', p->entry_nic);
+	feed_str(h, 'p', p->entry_nic ? p->entry_nic : "");
 	feed_str(h, 'p', p->internal ? vmp_addr_str(&p->internal->net, true, buf) : "");
 	feed_str(h, 'p', p->internal ? p->internal->bridge : "");
 	ok = feed_tree(h, c->root);
@@ -449,7 +449,7 @@ static int make_nics(struct ctx *c)
 	uint8_t mac[6];
 	int rc;
 
-	if (p->internal && !strcmp(internal_bridge, p->entry_nic))
+	if (p->internal && p->entry_nic && !strcmp(internal_bridge, p->entry_nic))
 		return bad(c, c->devices, "the internal net is on the entry bridge '%s' (give it a bridge of its own)",
 			   p->entry_nic);
 	for (n = child(c->devices, "interface"); n; n = next_named(n->next, "interface")) {
@@ -458,17 +458,17 @@ static int make_nics(struct ctx *c)
 
 		if (!attr(n, "type", type, sizeof(type)))
 			return bad(c, n, "<interface> has no type");
-		if (!strcmp(type, "direct"))
+		if (p->entry_nic && !strcmp(type, "direct"))
 			return bad(c, n,
 				   "macvtap (<interface type='direct'>) is refused: it by-passes the entry gate (use "
 				   "type='bridge')");
-		if (!strcmp(type, "hostdev") || !strcmp(type, "vdpa") || !strcmp(type, "vhostuser"))
+		if (p->entry_nic && (!strcmp(type, "hostdev") || !strcmp(type, "vdpa") || !strcmp(type, "vhostuser")))
 			return bad(c, n,
 				   "<interface type='%s'> is refused: it by-passes the entry gate (use type='bridge')",
 				   type);
 		if (strcmp(type, "bridge") != 0 || !source || !attr(source, "bridge", bridge, sizeof(bridge)))
 			continue;
-		if (!strcmp(bridge, p->entry_nic)) {
+		if (p->entry_nic && !strcmp(bridge, p->entry_nic)) {
 			if (entry)
 				return bad(c, n,
 					   "a second interface on the entry bridge '%s' (the first is in line %ld)",
@@ -489,7 +489,7 @@ static int make_nics(struct ctx *c)
 				 bridge);
 		}
 	}
-	if (!entry)
+	if (!entry && p->entry_nic)
 		return bad(c, c->devices,
 			   "no <interface type='bridge'> has <source bridge='%s'/>, the pair's entry_nic",
 			   p->entry_nic);
@@ -499,7 +499,8 @@ static int make_nics(struct ctx *c)
 			   internal_bridge);
 	if (p->internal && !internal)
 		return bad(c, c->devices,
-			   "no <interface type='bridge'> besides the entry NIC could be on the internal net");
+			   "no <interface type='bridge'>%s could be on the internal net",
+			   p->entry_nic ? " besides the entry NIC" : "");
 
 	for (n = child(c->devices, "interface"); n; n = next) {
 		next = next_named(n->next, "interface");
@@ -522,7 +523,7 @@ static int make_nics(struct ctx *c)
 		if (rc < 0)
 			return rc;
 	}
-	for (unsigned int i = 0; i <= others; i++) {
+	for (unsigned int i = 0; entry && i <= others; i++) {
 		vmp_slot_mac(p->pair, p->slot->node_id, i, mac);
 		if (!memcmp(mac, c->out->entry_mac, sizeof(mac)))
 			return bad(c, entry,
@@ -676,6 +677,8 @@ static int make_sysinfo(struct ctx *c)
 	if (p->internal)
 		ok = ok && add_fwcfg(fw, "internal-address", vmp_addr_str(&p->slot->internal, true, addr)) &&
 		     add_fwcfg(fw, "internal-mac", vmp_mac_str(p->slot->internal_mac, buf));
+	if (!p->entry_nic)
+		return ok ? 0 : no_memory(c);
 	buf[0] = '\0';
 	for (unsigned int i = 0; i < p->n_entry && len < sizeof(buf); i++)
 		len += (size_t)snprintf(buf + len, sizeof(buf) - len, "%s%s", i ? " " : "",
@@ -697,7 +700,7 @@ static int transform(struct ctx *c)
 	xmlNodePtr n;
 	int rc;
 
-	rc = refuse_bypasses(c);
+	rc = c->par->entry_nic ? refuse_bypasses(c) : 0;
 	if (rc == 0)
 		rc = make_nics(c);
 	if (rc == 0)

@@ -11,7 +11,8 @@
  * DIR/nvram.fd; writable disks of other types are refused unless <shareable/> or <transient/>; read-only ones stay;
  *   fw_cfg entries opt/org.vmpair/{pair,slot,hostname,machine-id,internal-address,internal-mac,entry,entry-mac} are
  * added to <sysinfo type='fwcfg'>, existing sysinfo is kept (an SMBIOS uuid is made to agree). "entry" is blank
- * separated. What could carry frames past the gate (SR-IOV, macvtap, vhost-user, PCI passthrough, qemu -netdev) is
+ * separated. Without an entry NIC (entry mode host) all network cards are the guest's own business, and it is told of no entry address.
+ * What could carry frames past the gate (SR-IOV, macvtap, vhost-user, PCI passthrough, qemu -netdev) is
  * refused.
  *
  * Errors: -EINVAL (the XML; reason is "NAME:LINE: message (mend)"), -EFBIG, -ENOMEM, file errors from vmp_domxml_read.
@@ -33,7 +34,7 @@
 struct vmp_domxml_params {
 	const char *pair;
 	const struct vmp_slot *slot;
-	const char *entry_nic; /* host bridge of the entry NIC */
+	const char *entry_nic; /* host bridge of the entry NIC; NULL: the guest carries no entry address (entry mode host) */
 	const struct vmp_addr *entry;
 	unsigned int n_entry; /* at most VMP_ENTRY_LIST_MAX */
 	const struct vmp_internal_net

@@ -502,6 +502,7 @@ void vmp_exec_gate_event(void *user, const struct vmp_gate_event *ev)
 	case VMP_GATE_EV_TAP_LOST:
 	case VMP_GATE_EV_TAP_RECREATED:
 	case VMP_GATE_EV_ALARM:
+	case VMP_GATE_EV_ADDR_FAILED:
 		vmp_log(ev->type == VMP_GATE_EV_ALARM ? LOG_ERR : LOG_WARNING, "entry gate%s%s: %s%s%s", m ? " of " : "",
 			m ? m->name : "", vmp_gate_ev_name(ev->type), *ev->reason ? ": " : "", ev->reason);
 		vmp_journal_add(d->journal, m ? m->name : NULL, ev->epoch, "gate", "%s%s%s", vmp_gate_ev_name(ev->type),

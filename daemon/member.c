@@ -598,13 +598,19 @@ static bool kernel_at_least(unsigned major, unsigned minor)
 	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &a, &b) == 2 && (a > major || (a == major && b >= minor));
 }
 
+/* Where the host carries the entry addresses, the guest has no entry NIC. */
+static const char *guest_entry_nic(const struct vmp_pair_params *p)
+{
+	return p->entry_mode == VMP_ENTRY_HOST ? NULL : p->entry_nic;
+}
+
 static void *job_run(void *arg)
 {
 	struct job *j = arg;
 	struct vmp_domxml_params p = {
 		.pair = j->name,
 		.slot = &j->slot,
-		.entry_nic = j->params.entry_nic,
+		.entry_nic = guest_entry_nic(&j->params),
 		.entry = j->params.entry,
 		.n_entry = j->params.n_entry,
 		.internal = j->params.has_internal ? &j->internal : NULL,
@@ -677,6 +683,7 @@ static unsigned gate_addrs(const struct vmp_member *m, struct vmp_gate_addr *out
 	for (; n < m->params.n_entry && n < VMP_GATE_MAX_ADDRS; n++) {
 		out[n].family = m->params.entry[n].family;
 		memcpy(out[n].addr, m->params.entry[n].bytes, 16);
+		out[n].prefix = m->params.entry[n].prefix;
 	}
 	return n;
 }
@@ -687,10 +694,14 @@ static void make_port(struct vmp_member *m)
 	char reason[VMP_GATE_REASON] = "";
 	int r;
 
-	snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
 	snprintf(spec.bridge, sizeof(spec.bridge), "%s", m->params.entry_nic);
-	memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
-	spec.multi_queue = m->dom->entry_multi_queue;
+	if (m->params.entry_mode == VMP_ENTRY_HOST) {
+		spec.kind = VMP_GATE_HOST;
+	} else {
+		snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
+		memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
+		spec.multi_queue = m->dom->entry_multi_queue;
+	}
 	spec.n_addrs = gate_addrs(m, spec.addrs);
 	m->port_ready = false;
 	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));
@@ -1175,7 +1186,7 @@ static int adopt(const struct vmp_facts *f, void *data)
 	}
 	m->phase = m->run.pid ? VMP_HOST_RUNNING : VMP_HOST_FAILED;
 	if (m->run.pid) {
-		struct vmp_domxml_params p = { .pair = m->name, .slot = &m->slot, .entry_nic = m->params.entry_nic, .entry = m->params.entry,
+		struct vmp_domxml_params p = { .pair = m->name, .slot = &m->slot, .entry_nic = guest_entry_nic(&m->params), .entry = m->params.entry,
 					       .n_entry = m->params.n_entry,
 					       .internal = m->params.has_internal ? &m->internal : NULL, .disk_dir = "/nonexistent" };
 		CLEANUP_FREE char *text = NULL;

@@ -34,7 +34,9 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "blanks. Both members carry it; only the primary's is let through."},
 	{"entry_nic", VMP_PARAM_STRING, true, false, false, NULL, NULL,
 	 "Bridge of the entry network",
-	 "Host bridge to which the domain's entry network card is attached, the same name on all nodes."},
+	 "Host bridge to which the domain's entry network card is attached, the same name on all nodes. With entry_mode=host: the interface "
+	 "that carries the entry addresses (a bridge, or another one that is no port of a bridge); the way back to clients must lead through "
+	 "it."},
 	{"internal_net", VMP_PARAM_STRING, false, false, false, NULL, NULL,
 	 "Internal network",
 	 "Network between the members, as ADDRESS/PREFIX or ADDRESS/PREFIX@BRIDGE. A member's internal address is the network's address plus "

@@ -131,6 +131,31 @@ static void full(void **state)
 	vmp_domxml_free(d);
 }
 
+/* Entry mode host: the card on the entry bridge is like any other, and the guest is told of no entry address. */
+static void without_entry_nic(void **state)
+{
+	struct vmp_domxml_params p = params;
+	struct vmp_internal_net net = internal;
+	uint8_t before[VMP_DIGEST_LEN];
+	struct vmp_domxml *d;
+	(void)state;
+
+	p.internal = &net;
+	d = build("full.in.xml", &p);
+	memcpy(before, d->digest, sizeof(before));
+	vmp_domxml_free(d);
+	p.entry_nic = NULL;
+	d = build("full.in.xml", &p);
+	assert_memory_not_equal(before, d->digest, sizeof(before));
+	assert_null(strstr(d->xml, "type=\"ethernet\""));
+	assert_null(strstr(d->xml, "org.vmpair/entry"));
+	assert_non_null(strstr(d->xml, "org.vmpair/internal-address"));
+	assert_non_null(strstr(d->xml, "<source bridge=\"br-entry\"/>"));
+	assert_null(strstr(d->xml, ":0A:0b:0c"));
+	assert_false(d->entry_multi_queue);
+	vmp_domxml_free(d);
+}
+
 static void one_other_nic(void **state)
 {
 	static const char text[] = "<domain type='qemu'><devices><interface type='bridge'><source bridge='br-entry'/>"
@@ -317,7 +342,9 @@ static void damage(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(minimal), cmocka_unit_test(full),     cmocka_unit_test(one_other_nic),
+		cmocka_unit_test(minimal), cmocka_unit_test(full),
+		cmocka_unit_test(without_entry_nic),
+		cmocka_unit_test(one_other_nic),
 		cmocka_unit_test(shaping), cmocka_unit_test(refusals), cmocka_unit_test(digests),
 		cmocka_unit_test(reading), cmocka_unit_test(damage),
 	};
