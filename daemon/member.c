@@ -1136,11 +1136,13 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 				stopped(m);
 			if (m->phase != VMP_HOST_RUNNING)
 				break;
-			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s%s%s", ev.gone ? "exited" : "is about to exit",
-					vmp_virt_how_str(ev.how), ev.reason[0] ? ", " : "", ev.reason);
-			vmp_log(LOG_WARNING, "%s: VM ended: %s%s%s", m->name, vmp_virt_how_str(ev.how), ev.reason[0] ? ", " : "",
-				ev.reason);
+			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s", ev.gone ? "exited" : "is about to exit", ev.reason);
+			vmp_log(LOG_WARNING, "%s: VM ended: %s", m->name, ev.reason);
 			vm_over(m, vmp_virt_how_str(ev.how));
+			break;
+		case VMP_VIRT_GONE:
+			if (m->phase == VMP_HOST_STOPPING && m->stop_failed)
+				stopped(m);
 			break;
 		case VMP_VIRT_CAUSE:
 			vmp_journal_add(d->journal, m->name, 0, "libvirt", "%s %s", vmp_virt_how_str(ev.how), ev.reason);

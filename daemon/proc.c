@@ -20,11 +20,15 @@
 extern char **environ;
 
 #define CMDLINE_MAX (256u << 10)
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL /* Linux 6.9 */
+#endif
+#define PF_EXITING 0x4u /* /proc/PID/stat field 9; part of the kernel's interface since 2.4 */
 
 static int read_proc(pid_t pid, const char *file, char *buf, size_t size, size_t *ret_len)
 {
 	CLEANUP_CLOSE int fd = -1;
-	char path[48];
+	char path[96];
 	size_t len = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
@@ -47,30 +51,42 @@ static int read_proc(pid_t pid, const char *file, char *buf, size_t size, size_t
 	return 0;
 }
 
+/* /proc/PID/stat by fields: a state is the third, numbers follow it. The name in field 2 may hold blanks and brackets. */
+static const char *stat_field(const char *stat, int field)
+{
+	const char *p = strrchr(stat, ')');
+
+	for (int at = 2; p && at < field; at++)
+		p = strchr(p + 1, ' ');
+	return p ? p + 1 : NULL;
+}
+
+static int stat_number(const char *stat, int field, uint64_t *ret)
+{
+	const char *p = stat_field(stat, field);
+	uint64_t v;
+	char *end;
+
+	if (!p)
+		return -EPROTO;
+	errno = 0;
+	v = strtoull(p, &end, 10);
+	if (end == p || errno)
+		return -EPROTO;
+	*ret = v;
+	return 0;
+}
+
 int vmp_proc_start_time(pid_t pid, uint64_t *ret_ticks)
 {
-	char buf[1024], *p, *end;
-	uint64_t ticks;
+	char buf[1024];
 	size_t len;
 	int rc;
 
 	if (pid <= 0)
 		return -ESRCH;
 	rc = read_proc(pid, "stat", buf, sizeof(buf), &len);
-	if (rc < 0)
-		return rc;
-	/* The name in field 2 may hold blanks and brackets: count from its end. */
-	p = strrchr(buf, ')');
-	for (int field = 2; p && field < 22; field++)
-		p = strchr(p + 1, ' ');
-	if (!p)
-		return -EPROTO;
-	errno = 0;
-	ticks = strtoull(p + 1, &end, 10);
-	if (end == p + 1 || errno)
-		return -EPROTO;
-	*ret_ticks = ticks;
-	return 0;
+	return rc < 0 ? rc : stat_number(buf, 22, ret_ticks);
 }
 
 int vmp_proc_open(pid_t pid, uint64_t *start, int *ret_pidfd)
@@ -107,6 +123,58 @@ int vmp_proc_gone(int pidfd)
 	struct pollfd p = { .fd = pidfd, .events = POLLIN };
 
 	return poll(&p, 1, 0) == 1;
+}
+
+unsigned int vmp_proc_threads(pid_t pid, const char *const *names, int *ret_pidfds, unsigned int max)
+{
+	char path[64], comm[64];
+	unsigned int n = 0;
+	struct dirent *e;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	d = opendir(path);
+	if (!d)
+		return 0;
+	while (n < max && (e = readdir(d))) {
+		char *end;
+		long tid = strtol(e->d_name, &end, 10);
+		bool wanted = tid == pid;
+		size_t len;
+		int fd;
+
+		if (*end != '\0' || tid <= 0)
+			continue;
+		snprintf(path, sizeof(path), "task/%ld/comm", tid);
+		if (!wanted && read_proc(pid, path, comm, sizeof(comm), &len) == 0)
+			for (unsigned int i = 0; names[i] && !wanted; i++)
+				wanted = !strncmp(comm, names[i], strlen(names[i]));
+		if (!wanted)
+			continue;
+		fd = (int)syscall(SYS_pidfd_open, tid, PIDFD_THREAD);
+		if (fd >= 0)
+			ret_pidfds[n++] = fd;
+		else if (errno == EINVAL)
+			break;
+	}
+	closedir(d);
+	return n;
+}
+
+bool vmp_proc_ending(pid_t pid)
+{
+	uint64_t flags, pending;
+	const char *state;
+	char buf[1024];
+	size_t len;
+
+	if (read_proc(pid, "stat", buf, sizeof(buf), &len) < 0)
+		return true;
+	state = stat_field(buf, 3);
+	if (!state || stat_number(buf, 9, &flags) < 0 || stat_number(buf, 31, &pending) < 0)
+		return false;
+	/* The end of a process is a SIGKILL to each of its threads, whatever began it. */
+	return *state == 'Z' || *state == 'X' || (flags & PF_EXITING) || (pending & 1u << (SIGKILL - 1));
 }
 
 static int64_t now_ms(void)

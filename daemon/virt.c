@@ -23,7 +23,9 @@
 #define OUT_MAX (VMP_VIRT_MAX_PAIRS * 8)
 #define STOP_WAIT_MS 200
 
-enum { EV_INBOX, EV_TIMER, EV_WAKE, EV_PROC };
+#define THREADS_MAX 4 /* watched of a VM, to learn of its end before its memory is freed */
+
+enum { EV_INBOX, EV_TIMER, EV_WAKE, EV_PROC, EV_THREAD = EV_PROC + VMP_VIRT_MAX_PAIRS };
 
 enum op_kind { OP_NONE, OP_START, OP_STOP, OP_REMOVE };
 
@@ -43,6 +45,7 @@ struct pair {
 	char name[64], uuid[37];
 	struct vmp_virt_run run, last_run;
 	int pidfd, dom_id;
+	int thread[THREADS_MAX]; /* pidfds; -1: none */
 	bool told_exit, told_cause, paused;
 	enum vmp_virt_how cause; /* of the run that is ending */
 	enum want want;
@@ -82,6 +85,7 @@ const char *vmp_virt_event_str(enum vmp_virt_event_type type)
 		[VMP_VIRT_REMOVED] = "removed",
 		[VMP_VIRT_FOUND] = "found",
 		[VMP_VIRT_EXITED] = "exited",
+		[VMP_VIRT_GONE] = "gone",
 		[VMP_VIRT_CAUSE] = "cause",
 		[VMP_VIRT_REBOOTED] = "rebooted",
 		[VMP_VIRT_PAUSED] = "paused",
@@ -217,6 +221,27 @@ static void finish(struct vmp_virt *v, struct pair *p, int rc, const char *reaso
 
 /* --- the process ----------------------------------------------------------------------- */
 
+static void unwatch_thread(struct vmp_virt *v, int *fd)
+{
+	if (*fd < 0)
+		return;
+	epoll_ctl(v->epfd, EPOLL_CTL_DEL, *fd, NULL);
+	close(*fd);
+	*fd = -1;
+}
+
+/* What cannot be watched is made up for by the pidfd of the process, later. */
+static void watch_threads(struct vmp_virt *v, struct pair *p)
+{
+	static const char *const lasting[] = { "CPU ", "call_rcu", NULL }; /* as qemu names them for libvirt */
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = EV_THREAD + (uint64_t)(p - v->pair) };
+	unsigned int n = vmp_proc_threads(p->run.pid, lasting, p->thread, THREADS_MAX);
+
+	for (unsigned int i = 0; i < n; i++)
+		if (epoll_ctl(v->epfd, EPOLL_CTL_ADD, p->thread[i], &ev) < 0)
+			unwatch_thread(v, &p->thread[i]);
+}
+
 /* Takes the pidfd. */
 static void set_run(struct vmp_virt *v, struct pair *p, pid_t pid, uint64_t start_ticks, int pidfd, int dom_id)
 {
@@ -230,6 +255,7 @@ static void set_run(struct vmp_virt *v, struct pair *p, pid_t pid, uint64_t star
 	if (epoll_ctl(v->epfd, EPOLL_CTL_ADD, pidfd, &ev) < 0)
 		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: its process cannot be watched: %s", p->name,
 		     strerror(errno));
+	watch_threads(v, p);
 }
 
 static void forget_run(struct vmp_virt *v, struct pair *p)
@@ -238,6 +264,8 @@ static void forget_run(struct vmp_virt *v, struct pair *p)
 		return;
 	epoll_ctl(v->epfd, EPOLL_CTL_DEL, p->pidfd, NULL);
 	close(p->pidfd);
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		unwatch_thread(v, &p->thread[i]);
 	p->pidfd = -1;
 	p->dom_id = -1;
 	p->paused = false;
@@ -253,17 +281,34 @@ static void exited(struct vmp_virt *v, struct pair *p, enum vmp_virt_how how, bo
 		return;
 	p->told_exit = true;
 	p->told_cause = how != VMP_VIRT_HOW_UNKNOWN;
-	e = tell(v, p, VMP_VIRT_EXITED, at_ns, "%s", vmp_virt_how_str(how));
+	e = tell(v, p, VMP_VIRT_EXITED, at_ns, "%s",
+		 how == VMP_VIRT_HOW_UNKNOWN && !gone ? "process killed or exiting" : vmp_virt_how_str(how));
 	e->how = how;
 	e->gone = gone;
 }
 
 static void process_gone(struct vmp_virt *v, struct pair *p)
 {
-	exited(v, p, p->cause, true, vmp_vc_now_ns());
+	if (p->told_exit)
+		tell(v, p, VMP_VIRT_GONE, vmp_vc_now_ns(), "process %d", (int)p->run.pid);
+	else
+		exited(v, p, p->cause, true, vmp_vc_now_ns());
 	forget_run(v, p);
 	if (p->op == OP_STOP)
 		finish(v, p, 0, "");
+}
+
+/*
+ * A killed VM executes nothing more from now on, while the kernel is still freeing its memory: only then is the process gone.
+ * A thread that ended by itself (a vCPU was unplugged) means nothing.
+ */
+static void thread_gone(struct vmp_virt *v, struct pair *p)
+{
+	if (p->pidfd >= 0 && vmp_proc_ending(p->run.pid))
+		exited(v, p, p->cause, false, vmp_vc_now_ns());
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		if (p->thread[i] >= 0 && vmp_proc_gone(p->thread[i]) == 1)
+			unwatch_thread(v, &p->thread[i]);
 }
 
 /* A VM that runs without a request of the owner. */
@@ -429,6 +474,14 @@ static void stop_job_done(struct vmp_virt *v, struct pair *p, struct vmp_vc_msg 
 
 /* --- what the threads say ------------------------------------------------------------------- */
 
+static void clear(struct pair *p)
+{
+	memset(p, 0, sizeof(*p));
+	p->pidfd = p->dom_id = -1;
+	for (unsigned int i = 0; i < THREADS_MAX; i++)
+		p->thread[i] = -1;
+}
+
 static struct pair *by_id(const struct vmp_virt *v, uint64_t id)
 {
 	for (size_t i = 0; i < VMP_VIRT_MAX_PAIRS; i++)
@@ -562,17 +615,17 @@ static enum vmp_virt_how paused_how(int detail)
 }
 
 /* libvirt's word on the end of a run, which may be the one before the present one. */
-static void stopped(struct vmp_virt *v, struct pair *p, int detail, uint64_t at_ns)
+static void stopped(struct vmp_virt *v, struct pair *p, bool ours, int detail, uint64_t at_ns)
 {
 	enum vmp_virt_how how = stopped_how(detail);
 
-	if (p->pidfd >= 0 && vmp_proc_gone(p->pidfd) == 1) {
+	if (p->pidfd >= 0 && !p->told_exit && vmp_proc_gone(p->pidfd) == 1) {
 		p->cause = how; /* told with the exit, which is next */
-	} else if (p->pidfd < 0 && p->told_exit && !p->told_cause) {
+	} else if ((p->pidfd < 0 || ours) && p->told_exit && !p->told_cause) {
 		struct vmp_virt_event *e = tell(v, p, VMP_VIRT_CAUSE, at_ns, "%s", vmp_virt_how_str(how));
 
 		e->how = how;
-		e->run = p->last_run;
+		e->run = p->pidfd >= 0 ? p->run : p->last_run;
 		p->told_cause = true;
 	}
 }
@@ -602,7 +655,7 @@ static void lifecycle(struct vmp_virt *v, struct vmp_vc_msg *m)
 			exited(v, p, VMP_VIRT_HOW_CRASHED, false, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_STOPPED:
-		stopped(v, p, m->detail, m->at_ns);
+		stopped(v, p, ours, m->detail, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_SUSPENDED:
 	case VIR_DOMAIN_EVENT_PMSUSPENDED:
@@ -723,7 +776,7 @@ int vmp_virt_new(struct vmp_virt **ret_, const struct vmp_virt_opts *opts, char 
 		opts = &none;
 	v->epfd = v->timerfd = v->wakefd = -1;
 	for (size_t i = 0; i < VMP_VIRT_MAX_PAIRS; i++)
-		v->pair[i].pidfd = -1;
+		clear(&v->pair[i]);
 	v->pid_dir = strdup(opts->pid_dir ? opts->pid_dir : "/run/libvirt/qemu");
 	v->epfd = epoll_create1(EPOLL_CLOEXEC);
 	v->timerfd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -787,7 +840,9 @@ int vmp_virt_next(struct vmp_virt *v, struct vmp_virt_event *ret_)
 
 		/* Ends of processes first: they are what is urgent. */
 		for (int i = 0; i < n; i++) {
-			if (ev[i].data.u64 >= EV_PROC)
+			if (ev[i].data.u64 >= EV_THREAD)
+				thread_gone(v, &v->pair[ev[i].data.u64 - EV_THREAD]);
+			else if (ev[i].data.u64 >= EV_PROC)
 				process_gone(v, &v->pair[ev[i].data.u64 - EV_PROC]);
 			else if (ev[i].data.u64 == EV_INBOX)
 				inbox = true;
@@ -827,11 +882,9 @@ int vmp_virt_pair_add(struct vmp_virt *v, uint64_t pair_id, const char *name, co
 			p = &v->pair[i];
 	if (!p)
 		return -ENOSPC;
-	memset(p, 0, sizeof(*p));
+	clear(p);
 	p->id = pair_id;
 	p->since = v->next_job;
-	p->pidfd = -1;
-	p->dom_id = -1;
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	snprintf(p->uuid, sizeof(p->uuid), "%s", uuid);
 	if (vmp_proc_find_vm(v->pid_dir, name, uuid, false, &pid, &start, &pidfd) == 0) {
@@ -852,8 +905,7 @@ void vmp_virt_pair_del(struct vmp_virt *v, uint64_t pair_id)
 	p->op = OP_NONE;
 	drop_job(v, p, true);
 	forget_run(v, p);
-	memset(p, 0, sizeof(*p));
-	p->pidfd = -1;
+	clear(p);
 	arm_timer(v);
 }
 

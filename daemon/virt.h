@@ -6,8 +6,8 @@
  * of this module; their results, libvirt's events, the ends of processes (pidfd) and deadlines are collected behind one
  * descriptor: when vmp_virt_fd() is readable, call vmp_virt_next() until it returns 0.
  *
- * A VM's end is told by its process (pidfd) or by the guest's own power-off, never by libvirtd being away: losing,
- * freezing or restarting libvirtd ends no VM. Each pair has its own pipeline, so a call that hangs delays no other
+ * A VM's end is told by its process (pidfds of it and of threads, which end before its memory is freed) or by the guest's
+ * own power-off, never by libvirtd being away: losing, freezing or restarting libvirtd ends no VM. Each pair has its own pipeline, so a call that hangs delays no other
  * pair. A stop that libvirt never answers ends by signals to the process, and "stopped" is said only when the process
  * is known to be gone.
  *
@@ -50,6 +50,7 @@ enum vmp_virt_event_type {
 	VMP_VIRT_REMOVED,  /* result of REMOVE */
 	VMP_VIRT_FOUND,	   /* a VM of a registered pair was found running that no request is about (see pair_add) */
 	VMP_VIRT_EXITED,   /* the VM is over: once per run, at the first evidence, also for a stop asked for */
+	VMP_VIRT_GONE,	   /* the process of a run has ended that EXITED told of before (gone = false) */
 	VMP_VIRT_CAUSE,	   /* libvirt's word on why a run ended, after EXITED with `how` UNKNOWN: for the journal */
 	VMP_VIRT_REBOOTED, /* the guest rebooted: not an end */
 	VMP_VIRT_PAUSED,   /* `how` tells why */
@@ -75,7 +76,7 @@ enum vmp_virt_how {
 struct vmp_virt_event {
 	enum vmp_virt_event_type type;
 	enum vmp_virt_how how;
-	bool gone;	  /* EXITED: the process has ended; false: it is about to (guest powered off or panicked) */
+	bool gone;	  /* EXITED: the process has ended; false: it is about to (killed, guest powered off or panicked) */
 	uint64_t pair_id; /* 0: about libvirtd itself */
 	uint64_t tag;
 	int rc;

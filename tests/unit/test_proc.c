@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -93,6 +95,104 @@ static void odd_name(void **state)
 	assert_true(a == b);
 }
 
+static void *sleeper(void *arg)
+{
+	prctl(PR_SET_NAME, (const char *)arg);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void *ends(void *arg)
+{
+	char c;
+
+	prctl(PR_SET_NAME, "CPU 1/X");
+	if (read(*(int *)arg, &c, 1) < 0)
+		abort();
+	return NULL;
+}
+
+/* What a killed process with much memory looks like: a thread of it has ended, another one has not. */
+static void threads(void **state)
+{
+	static const char *const names[] = { "CPU ", NULL };
+	int fd[8], go[2], up[2], ended = 0, whole = -1;
+	struct pollfd pf[3];
+	uint64_t start = 0;
+	unsigned int n;
+	pid_t pid;
+	char c = 0;
+	(void)state;
+
+	n = vmp_proc_threads(getpid(), names, fd, 8);
+	if (n == 0)
+		skip(); /* a kernel without pidfds of threads */
+	assert_int_equal(n, 1);
+	close(fd[0]);
+	assert_int_equal(vmp_proc_threads(0x7ffffff0, names, fd, 8), 0);
+
+	assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+	assert_int_equal(pipe2(up, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		pthread_t t;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pthread_create(&t, NULL, sleeper, (void *)(uintptr_t) "CPU 0/X");
+		pthread_create(&t, NULL, sleeper, (void *)(uintptr_t) "worker");
+		pthread_create(&t, NULL, ends, &go[0]);
+		for (;;) { /* ready when all have their names */
+			n = vmp_proc_threads(getpid(), names, fd, 8);
+			for (unsigned int i = 0; i < n; i++)
+				close(fd[i]);
+			if (n == 3)
+				break;
+			usleep(1000);
+		}
+		if (write(up[1], &c, 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(up[0], &c, 1), 1);
+	assert_int_equal(vmp_proc_threads(pid, names, fd, 2), 2);
+	close(fd[0]);
+	close(fd[1]);
+	assert_int_equal(vmp_proc_threads(pid, names, fd, 8), 3);
+	assert_int_equal(vmp_proc_open(pid, &start, &whole), 0);
+	assert_false(vmp_proc_ending(pid));
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(fcntl(fd[i], F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+		assert_int_equal(vmp_proc_gone(fd[i]), 0);
+		pf[i] = (struct pollfd){ .fd = fd[i], .events = POLLIN };
+	}
+	/* one of them ends by itself: that is not the end of the process */
+	assert_int_equal(write(go[1], &c, 1), 1);
+	assert_int_equal(poll(pf, 3, 5000), 1);
+	for (int i = 0; i < 3; i++)
+		ended += pf[i].revents != 0;
+	assert_int_equal(ended, 1);
+	assert_false(vmp_proc_ending(pid));
+	assert_int_equal(vmp_proc_gone(whole), 0);
+	kill(pid, SIGKILL);
+	assert_true(vmp_proc_ending(pid)); /* from the moment of the signal on */
+	assert_int_equal(vmp_proc_wait(whole, 5000), 0);
+	assert_true(vmp_proc_ending(pid));
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(vmp_proc_gone(fd[i]), 1);
+		close(fd[i]);
+	}
+	waitpid(pid, NULL, 0);
+	assert_true(vmp_proc_ending(pid));
+	close(whole);
+	for (int i = 0; i < 2; i++) {
+		close(go[i]);
+		close(up[i]);
+	}
+}
+
 static void find(void **state)
 {
 	char dir[] = "/tmp/vmp-proc-XXXXXX", path[64];
@@ -169,6 +269,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(identity),
 		cmocka_unit_test(odd_name),
+		cmocka_unit_test(threads),
 		cmocka_unit_test(find),
 		cmocka_unit_test(helpers),
 	};
