@@ -114,7 +114,7 @@ jq -r '
 	["planned move", cell("failover.switchover.vmpair"), "", cell("failover.switchover.ipaddr2"), ""],
 	["monitor action", cell("monitor.vmpair"), cell("monitor.virtualdomain"), cell("monitor.ipaddr2"), ""]
 	| @tsv' <<< "$result" | awk -F '\t' '{printf "%-26s %-24s %-26s %-24s %s\n", $1, $2, $3, $4, $5}'
-jq -r 'to_entries[] | select(.key | test("^(failover\\.(vm_kill|node_cut|switchover)|monitor)\\.") | not)
+jq -r 'to_entries[] | select(.key | (test("^(failover\\.(vm_kill|node_cut|switchover)|monitor)\\.") | not) or endswith(".later"))
 	| [.key, "\(.value.median) (\(.value.p99)) \(.value.unit), \(.value.n) samples"] | @tsv' <<< "$result" |
 	awk -F '\t' '{printf "%-36s %s\n", $1, $2}'
 exit $failed

@@ -7,11 +7,12 @@
  * Lines on standard output, as it happens:
  *   first TIME MEMBER                       the first answer
  *   gap START END MS BEFORE AFTER LATE_MS   no answer between START and END; LATE_MS: how late the probe itself ran in it
- *   change TIME BEFORE AFTER                another member answers, with or without a gap
+ *   change TIME MS BEFORE AFTER             another member answers, MS after the last answer of the one before
  *   both TIME NUMBER A B                    two members answered one request
  *   mark TIME NAME                          a new segment of the summary begins
  * Lines on standard input: "mark NAME", "quit". Ends at end of input as well, unless standard input is no pipe or socket.
- * FILE gets a JSON summary: totals and segments with sent, answered, lost, max_gap_ms and the list of gaps.
+ * FILE gets a JSON summary: totals and segments with sent, answered, lost, max_gap_ms, the list of gaps, and of the first change of
+ * the answering member change_ms (null when there was none) and later_gap_ms, the longest gap after it.
  */
 #include <config.h>
 #include <arpa/inet.h>
@@ -54,6 +55,7 @@ struct segment {
 	char name[64];
 	uint64_t start;
 	uint32_t first; /* number of its first request */
+	uint64_t change_start, change_end; /* of its first change of the answering member */
 };
 
 struct conn {
@@ -139,8 +141,15 @@ static void took_answer(uint32_t number, const char *member)
 	} else {
 		if (now - last_answer > opt.gap)
 			note_gap(now, member);
-		if (strcmp(last_member, member))
-			printf("change %" PRIu64 " %s %s\n", now, last_member, member);
+		if (strcmp(last_member, member)) {
+			struct segment *s = &segments[n_segments - 1];
+
+			printf("change %" PRIu64 " %.3f %s %s\n", now, (double)(now - last_answer) / 1e6, last_member, member);
+			if (!s->change_end) {
+				s->change_start = last_answer;
+				s->change_end = now;
+			}
+		}
 	}
 	last_answer = now;
 	late_now = 0;
@@ -291,12 +300,12 @@ static void count(uint32_t from, uint32_t to, uint32_t *ret_answered)
 		*ret_answered += answered[i];
 }
 
-static double max_gap(unsigned int segment, bool all)
+static double max_gap(unsigned int segment, bool all, uint64_t from)
 {
 	uint64_t max = 0;
 
 	for (unsigned int i = 0; i < n_gaps; i++)
-		if ((all || gaps[i].segment == segment) && gaps[i].end - gaps[i].start > max)
+		if ((all || gaps[i].segment == segment) && gaps[i].start >= from && gaps[i].end - gaps[i].start > max)
 			max = gaps[i].end - gaps[i].start;
 	return (double)max / 1e6;
 }
@@ -314,7 +323,7 @@ static void summary(uint64_t ended)
 	fprintf(f, "{\"protocol\":\"%s\",\"interval_ms\":%.3f,\"start_ms\":%.3f,\"end_ms\":%.3f,\"sent\":%" PRIu32
 		",\"answered\":%" PRIu32 ",\"lost\":%" PRIu32 ",\"answered_by_two\":%u,\"gaps_left_out\":%u,\"max_gap_ms\":%.3f,"
 		"\"segments\":[", opt.tcp ? "http" : "udp", (double)opt.interval / 1e6, (double)first_sent / 1e6,
-		(double)ended / 1e6, sent, got, sent - got, doubles, gaps_left_out, max_gap(0, true));
+		(double)ended / 1e6, sent, got, sent - got, doubles, gaps_left_out, max_gap(0, true, 0));
 	for (unsigned int i = 0; i < n_segments; i++) {
 		const struct segment *s = &segments[i];
 		uint32_t end = i + 1 < n_segments ? s[1].first : sent;
@@ -322,8 +331,13 @@ static void summary(uint64_t ended)
 
 		count(s->first, end, &got);
 		fprintf(f, "%s\n{\"name\":\"%s\",\"start_ms\":%.3f,\"sent\":%" PRIu32 ",\"answered\":%" PRIu32 ",\"lost\":%" PRIu32
-			",\"max_gap_ms\":%.3f,\"gaps\":[", i ? "," : "", s->name, (double)(s->start ? s->start : first_sent) / 1e6,
-			end - s->first, got, end - s->first - got, max_gap(i, false));
+			",\"max_gap_ms\":%.3f,", i ? "," : "", s->name, (double)(s->start ? s->start : first_sent) / 1e6,
+			end - s->first, got, end - s->first - got, max_gap(i, false, 0));
+		if (s->change_end)
+			fprintf(f, "\"change_ms\":%.3f,\"later_gap_ms\":%.3f,\"gaps\":[",
+				(double)(s->change_end - s->change_start) / 1e6, max_gap(i, false, s->change_end));
+		else
+			fprintf(f, "\"change_ms\":null,\"later_gap_ms\":null,\"gaps\":[");
 		for (unsigned int k = 0; k < n_gaps; k++) {
 			const struct gap *g = &gaps[k];
 			if (g->segment != i)

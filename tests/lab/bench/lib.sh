@@ -25,9 +25,12 @@ rsc_node() { # rsc_node ASKED RESOURCE: where it runs
 wait_gap() { # wait_gap SECONDS MS: since the last mark a gap of MS or more has ended
 	wait_for "$1" eval "probe_since_mark | awk '\$1 == \"gap\" && \$4 >= $2 && \$6 != \"-\" {found = 1} END {exit !found}'"
 }
-sample_gaps() { # sample_gaps METRIC SEGMENT_PREFIX: the largest gap of each such segment of the finished probe
-	jq -r --arg p "$2" '.segments[] | select(.name | startswith($p)) | .max_gap_ms' "$LAB_DIR/probe.json" |
-		while read -r ms; do sample "$1" ms "$ms"; done
+# sample_gaps METRIC SEGMENT_PREFIX [LATER_METRIC]: of each such segment of the finished probe the time from the last answer of the one
+# who answered before to the first of another; the longest gap where the same one came back. LATER_METRIC: the longest gap after that.
+sample_gaps() {
+	jq -r --arg p "$2" --arg m "$1" --arg l "${3-}" '.segments[] | select(.name | startswith($p)) |
+		"\($m) \(.change_ms // .max_gap_ms)", if $l != "" and .later_gap_ms then "\($l) \(.later_gap_ms)" else empty end' \
+		"$LAB_DIR/probe.json" | while read -r metric ms; do sample "$metric" ms "$ms"; done
 }
 bench_monitor() { # bench_monitor METRIC NODE AGENT NAME=VALUE...: duration of the agent's monitor action
 	local metric=$1 node=$2 agent=$3

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A pair's failovers as the client sees them, and when Pacemaker agreed: its VM killed, planned hand-overs, its node cut off.
+# failover.EVENT.later: the longest gap between the takeover and Pacemaker's agreement (all nodes of the lab share the processors).
 # metrics: failover.vm_kill.vmpair failover.switchover.vmpair failover.node_cut.vmpair failover.bind_after_exit_notice failover.pacemaker_agreed failover.pacemaker_agreed_node_cut failover.pacemaker_agreed_membership monitor.vmpair
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -59,5 +60,5 @@ for ((i = 1; i <= RUNS; i++)); do
 done
 probe_stop
 for e in vm_kill switchover node_cut; do
-	! wanted "failover.$e.vmpair" || sample_gaps "failover.$e.vmpair" "$e "
+	! wanted "failover.$e.vmpair" || sample_gaps "failover.$e.vmpair" "$e " "failover.$e.later"
 done
