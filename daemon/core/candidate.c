@@ -351,6 +351,10 @@ void vmp_on_grant(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant
 	struct vmp_pair *p = vmp_pair_find(c, g->pair);
 	struct vmp_attempt *at;
 
+	if (g->pair == VMP_PAIR_VOTERS && !is_probe) {
+		vmp_voters_granted(s, v, g);
+		return;
+	}
 	if (!p || p->at.nonce != g->nonce || (p->at.epoch != g->epoch && !is_probe))
 		return;
 	at = &p->at;
@@ -412,6 +416,10 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 	struct vmp_pair *p = vmp_pair_find(c, r->pair);
 	struct vmp_attempt *at;
 
+	if (r->pair == VMP_PAIR_VOTERS) {
+		vmp_voters_refused(s, r);
+		return;
+	}
 	if (!p)
 		return;
 	at = &p->at;

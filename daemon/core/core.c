@@ -274,6 +274,7 @@ static bool config_valid(const struct vmp_config *config)
 static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_boot, uint64_t now)
 {
 	struct vmp_pair *p = vmp_pair_get(c, r->pair);
+	bool forever = vmp_timers_static(c) || c->from_static;
 
 	if (!p)
 		return;
@@ -289,7 +290,11 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 	}
 	p->released = r->released;
 	/* X1; a hold granted before outlives L and was written for this */
-	if (vmp_timers_static(c))
+	if (p->id == VMP_PAIR_VOTERS) {
+		p->guard_ns = now + c->lease_ns;
+		return;		/* what was proposed under it may still be on its way: neither resumed nor released */
+	}
+	if (forever)
 		p->guard_ns = p->reg.promised.epoch ? VMP_NEVER : 0;
 	else
 		p->guard_ns = now + c->lease_ns;
@@ -356,6 +361,13 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 			return -EINVAL;
 	}
 	vmp_set_config(c, &init->config);
+	c->settled = c->config.version <= 1;
+	for (i = 0; i < init->n_records; i++)
+		c->settled |= init->record[i].pair == VMP_PAIR_VOTERS && init->record[i].state.epoch == c->config.version;
+	c->from_static = !c->settled && c->config.n == 3;	/* it may have had two before */
+	c->renew_ok = c->settled && c->config.n < 3 && c->self != VMP_MAX_VOTERS;
+	if (!c->settled)
+		c->finish_ns = init->now_ns + 4 * c->lease_ns + vmp_jitter(c, 0, 4 * c->lease_ns);
 	for (i = 0; i < init->n_records; i++)
 		restore(c, &init->record[i], same_boot, init->now_ns);
 	vmp_recovery_init(c, !same_boot, init->now_ns);
@@ -476,6 +488,7 @@ static void on_tick(struct vmp_step *s)
 	if (c->config.version && (c->members_changed || s->now >= c->next_members_ns))
 		members_send(s);
 	vmp_recovery_run(s);
+	vmp_voters_run(s);
 	c->more = false;
 	for (i = 0; i < c->n_pairs; i++) {
 		if (s->out->n_actions + ROOM_ACTIONS > VMP_MAX_ACTIONS || s->out->n_msgs + ROOM_MSGS > VMP_MAX_MSGS) {
@@ -496,23 +509,33 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	/* These carry or ask for a configuration and so cannot depend on one. */
 	switch (msg->type) {
 	case VMP_MSG_READ:
-		vmp_on_read(s, from, &msg->u.read);
+		vmp_on_read(s, from, msg);
 		return;
 	case VMP_MSG_TABLE:
 	case VMP_MSG_COLD:
 		vmp_on_table(s, from, msg);
 		return;
 	case VMP_MSG_CONFIG:
-		if (msg->u.config.config.version > c->config.version)
-			vmp_config_adopt(s, &msg->u.config.config);
+		vmp_on_config(s, from, msg);
+		return;
+	case VMP_MSG_CONFIG_OK:
+		vmp_on_config_ok(s, from, msg);
+		return;
+	case VMP_MSG_STATES_OK:
+		vmp_on_states_ok(s, from, msg);
 		return;
 	}
 	v = vmp_voter_idx(c, from);
-	if (v == VMP_MAX_VOTERS || c->self == VMP_MAX_VOTERS || c->config.voter[v].id != msg->voter)
+	if (v == VMP_MAX_VOTERS || c->self == VMP_MAX_VOTERS || c->config.voter[v].id != msg->voter) {
+		if (msg->version && msg->version < c->config.version)
+			vmp_config_tell(s, from);	/* M3: it may have been one */
 		return;		/* section 4: unknown voters are not listened to */
+	}
 	if (msg->version != c->config.version) {	/* M3 */
+		if (msg->type == VMP_MSG_REFUSE && msg->u.refuse.pair == VMP_PAIR_VOTERS)
+			vmp_voters_refused(s, &msg->u.refuse);
 		if (msg->version < c->config.version)
-			vmp_config_tell(s, v);
+			vmp_config_tell(s, from);
 		else if (!c->peer[v].told_ns || s->now - c->peer[v].told_ns >= c->hb_ns) {
 			struct vmp_msg *ask = vmp_msg_new(s, VMP_MSG_READ);
 
@@ -537,6 +560,7 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	case VMP_MSG_RELEASE: vmp_on_release(s, v, &msg->u.release); break;
 	case VMP_MSG_TAKEOVER: vmp_on_takeover(s, v, &msg->u.takeover); break;
 	case VMP_MSG_MEMBERS: on_members(s, v, &msg->u.members); break;
+	case VMP_MSG_STATES: vmp_on_states(s, v, &msg->u.table); break;
 	default: break;
 	}
 }
@@ -644,7 +668,8 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 
 	for (i = 0; i < c->n_pairs; i++)	/* writes of others may have been among what was dropped */
 		c->pair[i].dirty = true;
-	if (failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
+	c->config_dirty = c->config.version != 0;
+	if (failed && failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
@@ -691,7 +716,7 @@ static void on_clock_jump(struct vmp_step *s)
 		vmp_attempt_end(s, p, VMP_REASON_LEASE, true);
 		if (p->role == VMP_ROLE_HOLDING) {
 			memset(p->ack, 0, sizeof p->ack);
-			p->hold_end_ns = 0;
+			p->carry_ns = p->hold_end_ns = 0;
 			vmp_entry_close(s, p);
 			vmp_note(s, p, VMP_NOTE_LAPSED, p->epoch, 0, 0);
 		}
@@ -716,7 +741,9 @@ static void on_lost_disks(struct vmp_step *s, const struct vmp_event *ev)	/* X5 
 {
 	unsigned int v = vmp_voter_idx(s->c, ev->node);
 
-	if (v == VMP_MAX_VOTERS || v == s->c->self || !s->c->rec.abstaining) {
+	/* a voter that works has lost nothing */
+	if (v == VMP_MAX_VOTERS || v == s->c->self || !s->c->rec.abstaining ||
+	    (vmp_peer_alive(s->c, v, s->now) && !s->c->peer[v].abstaining)) {
 		vmp_op_answer(s, ev->op, -EINVAL, VMP_REASON_VOTERS);
 		return;
 	}
@@ -752,6 +779,7 @@ static bool event_valid(const struct vmp_event *ev)
 	case VMP_EV_CLOCK_JUMP:
 	case VMP_EV_FREEZE:
 	case VMP_EV_HOLD:
+	case VMP_EV_PERSIST_FAILED:
 	case VMP_EV_UNHOLD: return true;
 	case VMP_EV_MSG: return ev->node && msg_valid(&ev->msg);
 	case VMP_EV_FENCED:
@@ -759,7 +787,6 @@ static bool event_valid(const struct vmp_event *ev)
 	case VMP_EV_LOST_DISKS: return ev->node;
 	case VMP_EV_PROMOTE:
 	case VMP_EV_FORCE: return ev->pair > VMP_PAIR_VOTERS && ev->deadline_ns;
-	case VMP_EV_PERSIST_FAILED: return ev->pair;
 	case VMP_EV_COUNT: return false;
 	default: return ev->type < VMP_EV_COUNT && ev->pair > VMP_PAIR_VOTERS;
 	}
@@ -809,7 +836,8 @@ static void on_event(struct vmp_step *s, const struct vmp_event *ev)
 	case VMP_EV_FENCED: on_fenced(s, ev); return;
 	case VMP_EV_CLOCK_JUMP: on_clock_jump(s); return;
 	case VMP_EV_LOST_DISKS: on_lost_disks(s, ev); return;
-	case VMP_EV_VOTERS: vmp_op_answer(s, ev->op, -EOPNOTSUPP, VMP_REASON_VOTERS); return;
+	case VMP_EV_VOTERS: vmp_on_voters(s, ev); return;
+	case VMP_EV_PERSIST_FAILED: on_persist_failed(s, p); return;
 	default: break;
 	}
 	if (!p) {
@@ -835,7 +863,6 @@ static void on_event(struct vmp_step *s, const struct vmp_event *ev)
 	case VMP_EV_SWITCHOVER: on_move(s, p, ev); break;
 	case VMP_EV_CLOSED: vmp_on_closed(s, p, ev->op); break;
 	case VMP_EV_RELAY_READY: vmp_on_relay_ready(s, p, ev->epoch); break;
-	case VMP_EV_PERSIST_FAILED: on_persist_failed(s, p); break;
 	case VMP_EV_IN_SYNC: vmp_on_in_sync(s, p, ev); break;
 	default: break;
 	}
@@ -907,6 +934,7 @@ uint64_t vmp_core_deadline(const struct vmp_core *c)
 		vmp_min(&at, c->members_changed ? c->now_ns : c->next_members_ns);
 	if (c->rec.abstaining)
 		vmp_min(&at, c->rec.waited ? c->rec.next_ns : c->rec.until_ns);
+	vmp_voters_deadline(c, &at);
 	for (i = 0; i < c->n_pairs; i++) {
 		const struct vmp_pair *p = &c->pair[i];
 
@@ -1050,6 +1078,9 @@ void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_no
 	ret->answered = vmp_ones(c->rec.tables | c->rec.colds);
 	ret->cold_wait = c->rec.abstaining && c->rec.waited && c->rec.colds;
 	ret->fast_node_loss = c->config.n >= 3;
+	ret->settled = c->settled;
+	ret->change = c->change.phase;
+	ret->change_node = c->change.requested ? c->change.node : 0;
 	ret->config = c->config;
 	for (v = 0; v < c->config.n; v++) {
 		ret->heard += vmp_peer_alive(c, v, now_ns);

@@ -17,7 +17,19 @@
  *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
  *  - the /run file is marked complete once vmp_core_run_complete() says so after a step's actions were done. Only a file so marked may
  *    be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
- *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op).
+ *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op);
+ *  - a failed VMP_ACT_PERSIST_CONFIG is a VMP_EV_PERSIST_FAILED with pair 0;
+ *  - a SEND may name a node that is not a voter (yet, or any more); messages from such nodes are fed as well.
+ *
+ * Changing the voter set (section 12): VMP_EV_VOTERS on a node that stays a voter, with node, on (add, else remove), op, deadline_ns and,
+ * to add, member = the new node's voter id, or 0 for the one that node told when it asked this node for its configuration (a daemon
+ * without a configuration asks the nodes of its wish list; so list the voters there). OP_DONE: 0 done, settled, the next change may come;
+ * -EINPROGRESS proposed, but not everybody needed has answered before the deadline: it is driven on, and finished by any voter if this
+ * node fails; -ETIMEDOUT nothing was changed: not all voters are up and not abstaining, or no majority (reason); -EBUSY another change
+ * runs here, or the node to remove is primary of a pair (reason held-elsewhere); -EHOSTUNREACH the node to add was never heard;
+ * -EEXIST its node id is a voter with another voter id: remove that one first; -EINVAL a node cannot remove itself; -ENOSPC set full.
+ * A node that is not heard may be removed when all others are up; from three voters to two needs both that stay (T3).
+ * Progress: vmp_core_node_view(). The version of a configuration is the proposer's epoch of VMP_PAIR_VOTERS, 1 for the first.
  */
 #ifndef VMP_CORE_H
 #define VMP_CORE_H
@@ -94,7 +106,7 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(ABSTAINING, "abstaining")	/* a = until (no pair) */ \
 	X(RECOVERED, "recovered")	/* a = tables counted, b = 1 for a cold start (no pair) */ \
 	X(FIRST_START, "first-start")	/* a = voters (no pair) */ \
-	X(CONFIG, "configuration")	/* a = version, b = voters (no pair) */ \
+	X(CONFIG, "configuration")	/* a = version, b = voters, c = 1 when settled (no pair) */ \
 	X(HELD, "hold")			/* a = epoch, b = end of the held lease */ \
 	X(FORCED, "forced")		/* a = epoch: a voter granted by force */ \
 	X(REBOOTED, "rebooted")		/* a = epoch of an earlier boot of this node, released */
@@ -117,6 +129,14 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(ENTRY_REFRESH, "entry-refresh") X(ENTRY_CLOSE, "entry-close") X(RELAY_FENCE, "relay-fence") X(MODE, "mode") \
 	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note")
 
+/* How far a change of the voter set has come (M2). */
+#define VMP_CHANGE_PHASES(X) \
+	X(IDLE, "none") X(WANT, "waiting-for-voters") X(CLAIM, "claiming") X(PROPOSE, "proposing") X(HAND, "handing-over") \
+	X(WAIT, "waiting-out-leases") X(MARK, "confirming")
+
+#define VMP_E(name, text) VMP_CH_##name,
+enum vmp_change_phase { VMP_CHANGE_PHASES(VMP_E) VMP_CH_COUNT };
+#undef VMP_E
 #define VMP_E(name, text) VMP_ROLE_##name,
 enum vmp_role { VMP_ROLES(VMP_E) VMP_ROLE_COUNT };
 #undef VMP_E
@@ -152,7 +172,7 @@ struct vmp_voter {
 };
 
 struct vmp_config {
-	uint64_t version;	/* 0: none yet (first-ever start) */
+	uint64_t version;	/* 0: none yet (first-ever start); 1: the first; then the epoch it was proposed under */
 	uint8_t n;
 	struct vmp_voter voter[VMP_MAX_VOTERS];		/* ascending by node */
 };
@@ -291,7 +311,7 @@ struct vmp_msg_table {		/* TABLE; COLD (X5: an abstaining voter's disk copy); CO
 
 struct vmp_msg_config {
 	struct vmp_config config, previous;
-	uint64_t epoch;		/* the proposer's epoch of VMP_PAIR_VOTERS */
+	uint64_t epoch;		/* a proposal: equals config.version; 0: config is settled */
 };
 
 struct vmp_msg_members {
@@ -335,11 +355,12 @@ struct vmp_event {
 	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up */
 	bool ready;		/* MEMBER; PEER_LINK down: it had worked since this node holds the pair */
 	uint64_t now_ns;
-	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs */
+	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs; with PERSIST_FAILED: the configuration */
 	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE;
 				 * IN_SYNC: op of the MODE wait it answers (D2: holds everything up to that), else 0 */
 	uint64_t epoch;		/* CLOSED, RELAY_READY */
-	uint64_t member;	/* MEMBER: content id, 0 = none. IN_SYNC: the standby's. VOTERS: voter id. FENCED: boot id */
+	uint64_t member;	/* MEMBER: content id, 0 = none. IN_SYNC: the standby's. FENCED: boot id.
+				 * VOTERS: voter id to add, 0: as heard from the node */
 	uint64_t deadline_ns;	/* PROMOTE, FORCE, VOTERS: give up at */
 	uint32_t ms;		/* HOLD */
 	struct vmp_policy policy;	/* PAIR_ADD: also changes the policy of a pair that exists */
@@ -444,6 +465,7 @@ struct vmp_pair {
 	uint64_t ack[VMP_MAX_VOTERS];
 	uint64_t expiry_ns;	/* last value stored for the entry */
 	uint64_t hold_end_ns;	/* H8 */
+	uint64_t carry_ns;	/* end of the lease that the voter set before this one supported */
 	uint64_t hold_nonce, hold_first_ns;
 	uint64_t old_hold_nonce;	/* of a hold taken before this daemon started */
 	uint64_t renew_from_ns;		/* T1: the holder renews by itself from here on */
@@ -484,10 +506,12 @@ struct vmp_peer {		/* per voter index */
 	uint64_t told_ns;	/* M3: last time it was told our configuration, or asked for its own */
 	uint64_t fenced_boot;	/* R3: verified as gone */
 	bool left_out;		/* T1: fenced and not yet recovered */
+	bool abstaining;	/* its newest heartbeat says so */
 };
 
 struct vmp_recovery {		/* section 11 */
 	bool abstaining, waited, cold_allowed, no_disk;
+	bool cold_only;		/* the configuration came from a disk copy that may not have been settled: only X5 ends this */
 	uint64_t until_ns;	/* end of the wait (X2) */
 	uint64_t nonce, next_ns;
 	uint8_t tables;		/* voters whose complete table came for this nonce */
@@ -500,12 +524,25 @@ struct vmp_recovery {		/* section 11 */
 	struct vmp_reg reg[VMP_MAX_PAIRS];
 };
 
+struct vmp_stranger {		/* a node outside the voter set that asked for its configuration */
+	uint8_t node;
+	uint64_t voter;
+};
+
 struct vmp_change {		/* section 12: a change of the voter set driven by this node */
-	uint8_t phase;
-	uint8_t ok_old, ok_new, merged;
-	uint64_t parts[VMP_MAX_VOTERS];
+	uint8_t phase;		/* enum vmp_change_phase */
+	bool requested, add;	/* not requested: only finishes what another proposer left */
+	bool need_all;		/* the set before the current one is not known here: all of the current one have to answer */
+	bool handing;
+	uint8_t node, reason;
+	uint64_t voter;
+	uint64_t epoch, nonce, first_ns;	/* of the reserved pair; the epoch is the new version */
 	uint64_t next_ns, wait_ns;
-	struct vmp_config next;
+	uint8_t granted;	/* bit per voter of the configuration */
+	/* bit per voter of `all`, which is old and next together */
+	uint8_t ok, abstained, merged, marked, left_out;
+	uint64_t parts[VMP_MAX_VOTERS];
+	struct vmp_config old, next, all;
 	struct vmp_request req;
 };
 
@@ -516,8 +553,17 @@ struct vmp_core {
 	uint64_t boot, inc, voter;
 	uint64_t lease_ns, hb_ns, q_ns, holder_ns /* H */;
 	uint32_t hold_max_ms, rho_permille;
-	struct vmp_config config, previous;
+	struct vmp_config config;
+	struct vmp_config previous;	/* what the current one was proposed on; n = 0: not known */
 	uint8_t m, r;
+	bool settled;		/* M2 is through with the current version; checked anew with every tick */
+	bool config_dirty;	/* the configuration could not be written */
+	bool from_static;	/* T3: not settled, and the set before had fewer than three */
+	bool renew_ok;		/* T1 is in force for the holders here */
+	uint64_t told_settled;	/* version that another voter says is settled */
+	uint64_t finish_ns;	/* not settled: finish it ourselves from here on */
+	uint64_t stranger_told_ns;
+	struct vmp_stranger stranger[VMP_MAX_VOTERS];
 	/* heartbeat */
 	uint64_t start_ns, now_ns, seq, next_hb_ns, next_members_ns, renew_ns;
 	uint64_t sent_ns[VMP_SEND_RING];
@@ -586,6 +632,9 @@ struct vmp_node_view {
 	uint8_t n, m, heard;		/* voters; majority; voters heard within L (the own one included) */
 	uint8_t answered;		/* abstaining: voters that answered our read */
 	bool fast_node_loss;		/* false: fewer than three voters (T1, T2) */
+	bool settled;			/* M2 is through with this version */
+	uint8_t change;			/* enum vmp_change_phase: what this node does about the voter set */
+	uint8_t change_node;		/* node being added or removed by it, 0 none */
 	struct vmp_config config;
 	uint64_t heard_ns[VMP_MAX_VOTERS];	/* by voter index */
 };
@@ -612,6 +661,7 @@ const char *vmp_cause_name(unsigned int cause);
 const char *vmp_reason_name(unsigned int reason);
 const char *vmp_reason_text(unsigned int reason);	/* a sentence for people */
 const char *vmp_note_name(unsigned int note);
+const char *vmp_change_name(unsigned int phase);
 const char *vmp_msg_name(unsigned int type);
 const char *vmp_event_name(unsigned int type);
 const char *vmp_action_name(unsigned int type);

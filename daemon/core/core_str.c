@@ -17,6 +17,7 @@ NAME_FN(vmp_mode_name, VMP_MODES, VMP_MODE_COUNT)
 NAME_FN(vmp_cause_name, VMP_CAUSES, VMP_CAUSE_COUNT)
 NAME_FN(vmp_reason_name, VMP_REASONS, VMP_REASON_COUNT)
 NAME_FN(vmp_note_name, VMP_NOTES, VMP_NOTE_COUNT)
+NAME_FN(vmp_change_name, VMP_CHANGE_PHASES, VMP_CH_COUNT)
 NAME_FN(vmp_event_name, VMP_EVENTS, VMP_EV_COUNT)
 NAME_FN(vmp_action_name, VMP_ACTIONS, VMP_ACT_COUNT)
 
@@ -313,6 +314,7 @@ static void put_msg(struct text *t, const struct vmp_msg *m)
 		break;
 	case VMP_MSG_CONFIG:
 		put_config(t, &m->u.config.config);
+		put_s(t, m->u.config.epoch ? " proposed" : " settled");
 		break;
 	case VMP_MSG_MEMBERS:
 		put_s(t, " [");

@@ -7,6 +7,14 @@ static bool holds(const struct vmp_pair *p)
 	return p->role == VMP_ROLE_HOLDING || p->role == VMP_ROLE_CLOSING;
 }
 
+/* T1, once T3 is through. With two voters nobody else can win without ours, and that is bound to us for good. */
+static bool renews_itself(const struct vmp_core *c, const struct vmp_pair *p)
+{
+	const struct vmp_promised *pr = &p->reg.promised;
+
+	return c->renew_ok && pr->node == c->node && pr->epoch >= p->epoch && !pr->released && p->guard_ns == VMP_NEVER;
+}
+
 /* H2 (T1 with n < 3): from own send times only. */
 uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p)
 {
@@ -15,7 +23,7 @@ uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p)
 
 	if (!holds(p))
 		return 0;
-	if (vmp_timers_static(c)) {
+	if (renews_itself(c, p)) {
 		end = c->renew_ns > p->renew_from_ns ? c->renew_ns + c->holder_ns : 0;
 	} else {
 		for (i = 0; i < c->config.n; i++) {
@@ -30,6 +38,7 @@ uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p)
 		if (n >= c->m && t[c->m - 1])
 			end = t[c->m - 1] + c->holder_ns;
 	}
+	vmp_max(&end, p->carry_ns);	/* of the voter set before this one */
 	vmp_max(&end, p->hold_end_ns);	/* H8 */
 	return end;
 }
@@ -73,6 +82,10 @@ void vmp_heartbeat_send(struct vmp_step *s)
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 
+		if (p->id == VMP_PAIR_VOTERS && c->change.phase >= VMP_CH_PROPOSE) {
+			hb->held[n++] = (struct vmp_held){ .pair = p->id, .epoch = c->change.epoch };
+			continue;
+		}
 		if (p->role == VMP_ROLE_NONE || !listed(c, p, s->now))
 			continue;
 		vmp_clean(s, p);
@@ -241,7 +254,7 @@ static void put_done(struct vmp_step *s, struct vmp_pair *p)
 		if (!reclaim) {
 			p->renew_from_ns = s->now > c->hb_ns * 2 ? s->now - c->hb_ns * 2 : 0;
 			p->caught_node = 0;
-			p->hold_end_ns = p->hold_nonce = p->old_hold_nonce = 0;
+			p->carry_ns = p->hold_end_ns = p->hold_nonce = p->old_hold_nonce = 0;
 			p->entry_open = false;
 		}
 		vmp_op_done(s, &p->promote, 0, VMP_REASON_NONE);
@@ -267,6 +280,8 @@ void vmp_on_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_
 	struct vmp_core *c = s->c;
 	struct vmp_pair *p = vmp_pair_find(c, ok->pair);
 
+	if (ok->pair == VMP_PAIR_VOTERS)
+		vmp_voters_put_ok(s, v, ok);
 	if (!p || !p->put.goal)
 		return;
 	vmp_pair_run(s, p);	/* C2, C3, H6: what has ended in the meantime takes no answers */

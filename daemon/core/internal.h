@@ -127,14 +127,28 @@ uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p);
 void vmp_hold_begin(struct vmp_step *s, struct vmp_pair *p, uint32_t ms, uint64_t op);
 void vmp_hold_end(struct vmp_step *s, struct vmp_pair *p);
 
-/* recovery.c: sections 11, 12 */
+/* recovery.c: section 11 */
 void vmp_recovery_init(struct vmp_core *c, bool memory_lost, uint64_t now);
 void vmp_recovery_run(struct vmp_step *s);
-void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg_read *rd);
+void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint64_t nonce);
-void vmp_config_adopt(struct vmp_step *s, const struct vmp_config *config);
-void vmp_config_tell(struct vmp_step *s, unsigned int v);
+void vmp_recovery_renew(struct vmp_step *s, bool joined);	/* the configuration has changed */
 
+/* voters.c: section 12 */
+bool vmp_settled(const struct vmp_core *c);
+void vmp_config_tell(struct vmp_step *s, uint8_t node);
+void vmp_config_cold(struct vmp_step *s, const struct vmp_config *config);
+void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
+void vmp_on_config_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
+void vmp_on_states(struct vmp_step *s, unsigned int v, const struct vmp_msg_table *t);
+void vmp_on_states_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
+void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev);
+void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g);
+void vmp_voters_refused(struct vmp_step *s, const struct vmp_msg_refuse *r);
+void vmp_voters_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_ok *ok);
+void vmp_voters_run(struct vmp_step *s);
+void vmp_voters_deadline(const struct vmp_core *c, uint64_t *at);
+void vmp_stranger(struct vmp_core *c, uint8_t node, uint64_t voter);
 
 #endif

@@ -7,6 +7,7 @@ VMP_CORE_SOURCES = \
 	%D%/candidate.c \
 	%D%/holder.c \
 	%D%/recovery.c \
+	%D%/voters.c \
 	%D%/core_str.c
 libvmpcore_la_SOURCES = $(VMP_CORE_SOURCES) \
 	%D%/agree.c %D%/agree.h \

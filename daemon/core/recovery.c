@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Restart and recovery of a voter (section 11), the first start of a cluster, and how a configuration spreads (M3).
+/* Restart and recovery of a voter (section 11), and the first start of a cluster.
  *
  * First-ever start. No voter has a configuration (version 0) or a register. This is X5 with nothing on the disks, and as there it
  * needs all of them: each node of corosync's list has to say, after its own wait, that it has no configuration, and tell its voter
@@ -36,7 +36,7 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 			msg->u.table.part = part++;
 			msg->u.table.parts = parts;
 			/* a receiver takes no COLD that did not wait: thus none of a voter without a disk copy */
-			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk) || !c->rec.abstaining;
+			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk && type == VMP_MSG_COLD) || !c->rec.abstaining;
 			msg->u.table.config = c->config;
 		}
 		if (i < c->n_pairs && (c->pair[i].reg.promised.epoch || c->pair[i].reg.state.epoch)) {
@@ -48,12 +48,17 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 		vmp_send(s, to, msg);
 }
 
-void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg_read *rd)
+void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 {
-	const struct vmp_core *c = s->c;
+	struct vmp_core *c = s->c;
+	const struct vmp_msg_read *rd = &msg->u.read;
+	unsigned int v = vmp_voter_idx(c, from);
 
 	if (from == c->node)
 		return;
+	vmp_stranger(c, from, msg->voter);
+	if (msg->version < c->config.version && (msg->version || (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter)))
+		vmp_config_tell(s, from);	/* M3 */
 	vmp_table_send(s, from, c->rec.abstaining && !BUG(c, ABSTAIN_ANSWERS_READ) ? VMP_MSG_COLD : VMP_MSG_TABLE, rd->nonce);
 }
 
@@ -122,8 +127,9 @@ static void finish(struct vmp_step *s, bool cold)
 		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
-		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. */
-		if (pr->node == c->node && pr->boot && pr->boot != c->boot && !pr->released) {
+		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. But what it
+		 * proposed as a voter set may still be adopted. */
+		if (p->id != VMP_PAIR_VOTERS && pr->node == c->node && pr->boot && pr->boot != c->boot && !pr->released) {
 			p->rel_epoch = pr->epoch;
 			p->rel_boot = pr->boot;
 			p->rel_until_ns = s->now + c->lease_ns;
@@ -167,8 +173,10 @@ static void try_finish(struct vmp_step *s)
 	if (!c->config.version || c->self == VMP_MAX_VOTERS)
 		return;
 	self = 1u << c->self;
-	if (c->config.n > 1 && vmp_ones(rec->tables & ~self) >= c->r)
-		finish(s, false);	/* X3 */
+	/* X3. In a version that is not settled a majority of it may not have all states yet (M2). */
+	if (c->config.n > 1 && vmp_ones(rec->tables & ~self) >= c->r && !rec->cold_only &&
+	    (vmp_settled(c) || BUG(c, VOTERS_IN_RECOVERY)))
+		finish(s, false);
 	else if (vmp_ones((rec->tables | rec->colds | rec->lost | (rec->no_disk ? 0 : self)) & ((1u << c->config.n) - 1)) == c->config.n)
 		finish(s, true);	/* X5: all disk copies, or of all that are left */
 }
@@ -224,8 +232,8 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	const struct vmp_msg_table *t = &msg->u.table;
 	unsigned int i, v;
 
-	if (t->config.version > c->config.version)
-		vmp_config_adopt(s, &t->config);	/* M3 */
+	if (rec->abstaining && rec->waited && msg->type == VMP_MSG_COLD && t->waited && t->config.version > c->config.version && t->nonce)
+		vmp_config_cold(s, &t->config);
 	if (!rec->abstaining || !rec->nonce || t->nonce != rec->nonce || msg->version != c->config.version)
 		return;
 	if (c->config.version) {
@@ -247,8 +255,11 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		rec->parts[v] = 0;
 		rec->colds &= ~(1u << v);
 	}
-	for (i = 0; i < t->n_regs; i++)
+	for (i = 0; i < t->n_regs; i++) {
 		merge_told(rec, &t->reg[i]);
+		if (t->reg[i].pair == VMP_PAIR_VOTERS && t->reg[i].state.epoch == c->config.version)
+			c->told_settled = c->config.version;
+	}
 	rec->parts[v] |= 1ull << t->part;
 	if (rec->parts[v] != (1ull << t->parts) - 1)
 		return;
@@ -259,40 +270,20 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	try_finish(s);
 }
 
-/* M3: a newer configuration that has this voter is adopted before anything else is answered. */
-void vmp_config_adopt(struct vmp_step *s, const struct vmp_config *config)
+/* The configuration has changed: what was told under the old one does not count. A new voter begins with the wait (X2, M3). */
+void vmp_recovery_renew(struct vmp_step *s, bool joined)
 {
 	struct vmp_core *c = s->c;
-	unsigned int i;
 
-	if (config->version <= c->config.version)
-		return;
-	for (i = 0; i < config->n && config->voter[i].id != c->voter; i++)
-		;
-	if (i == config->n && !c->config.version)
-		return;		/* formed without us: wait to be added */
-	c->previous = c->config;
-	vmp_set_config(c, config);
-	if (c->rec.abstaining) {
-		read_again(&c->rec);
-		if (c->rec.nonce)
-			c->rec.nonce = vmp_random(c) | 1;
-		c->rec.next_ns = s->now;
+	if (joined) {
+		vmp_recovery_init(c, true, s->now);
+		c->rec.waited = false;
+		c->rec.nonce = 0;
 	}
-	vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
-	vmp_note(s, NULL, VMP_NOTE_CONFIG, config->version, config->n, 0);
-}
-
-void vmp_config_tell(struct vmp_step *s, unsigned int v)
-{
-	struct vmp_core *c = s->c;
-	struct vmp_msg *msg;
-
-	if (c->peer[v].told_ns && s->now - c->peer[v].told_ns < c->hb_ns)
+	if (!c->rec.abstaining)
 		return;
-	c->peer[v].told_ns = s->now;
-	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
-	msg->u.config.config = c->config;
-	msg->u.config.previous = c->previous;
-	vmp_send(s, c->config.voter[v].node, msg);
+	read_again(&c->rec);
+	if (c->rec.nonce)
+		c->rec.nonce = vmp_random(c) | 1;
+	c->rec.next_ns = s->now;
 }

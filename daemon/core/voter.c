@@ -2,10 +2,13 @@
 /* The voter: heartbeats answered, claims granted or refused, puts, releases and holds taken (section 5). */
 #include "daemon/core/internal.h"
 
-/* "guard[p] = now + L": always a maximum (H8). With n < 3 guards never expire (T1). */
+/* "guard[p] = now + L": always a maximum (H8). With n < 3 guards never expire (T1), nor while such a set is being left (T3). The reserved
+ * pair is safe without its guard, which only keeps proposers out of each other's way. */
 void vmp_guard(struct vmp_step *s, struct vmp_pair *p)
 {
-	vmp_max(&p->guard_ns, vmp_timers_static(s->c) ? VMP_NEVER : s->now + s->c->lease_ns);
+	bool forever = (vmp_timers_static(s->c) || s->c->from_static) && p->id != VMP_PAIR_VOTERS;
+
+	vmp_max(&p->guard_ns, forever ? VMP_NEVER : s->now + s->c->lease_ns);
 }
 
 /* V3 c. Used by the voter for a claim, and by the candidate for its own voter (C1). */
@@ -78,6 +81,7 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 	if (peer->inc != hb->inc)
 		c->members_changed = true;	/* a daemon that just started knows nothing about our members */
 	peer->inc = hb->inc;
+	peer->abstaining = hb->abstaining;
 	if (!hb->abstaining && hb->boot != peer->fenced_boot)
 		peer->left_out = false;		/* T1: it has recovered */
 	for (i = 0; i < hb->n_states; i++) {
