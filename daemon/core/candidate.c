@@ -424,6 +424,14 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 		return;
 	at = &p->at;
 	vmp_seen(p, r->promised.epoch);
+	if (r->reason == VMP_REASON_NOT_ELIGIBLE && vmp_state_cmp(&p->reg.state, &r->state) > 0) {
+		/* V7: it missed the put that makes us eligible, and who wrote that may be gone */
+		struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_STATES);
+
+		msg->u.table.parts = msg->u.table.n_regs = 1;
+		msg->u.table.reg[0] = p->reg;
+		vmp_send(s, c->config.voter[v].node, msg);
+	}
 	vmp_merge_state(s, p, &r->state);	/* V7 */
 	/* A voter still guards an epoch of ours that is over: of an earlier boot (H7), or released and the message got lost. */
 	if (p->role == VMP_ROLE_NONE && at->phase < VMP_PH_CLAIMING && r->promised.node == c->node && !r->promised.released &&

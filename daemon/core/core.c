@@ -184,6 +184,7 @@ struct vmp_pair *vmp_pair_get(struct vmp_core *c, uint64_t id)
 	p = &c->pair[c->n_pairs++];
 	memset(p, 0, sizeof *p);
 	p->id = p->reg.pair = id;
+	p->epoch_seen = c->epoch_skip;
 	return p;
 }
 
@@ -274,7 +275,6 @@ static bool config_valid(const struct vmp_config *config)
 static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_boot, uint64_t now)
 {
 	struct vmp_pair *p = vmp_pair_get(c, r->pair);
-	bool forever = vmp_timers_static(c) || c->from_static;
 
 	if (!p)
 		return;
@@ -294,7 +294,7 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		p->guard_ns = now + c->lease_ns;
 		return;		/* what was proposed under it may still be on its way: neither resumed nor released */
 	}
-	if (forever)
+	if (vmp_guard_forever(c, p))
 		p->guard_ns = p->reg.promised.epoch ? VMP_NEVER : 0;
 	else
 		p->guard_ns = now + c->lease_ns;
@@ -309,14 +309,8 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		p->own = r->own;
 		p->held_member = r->own_member;
 		p->old_hold_nonce = r->hold_nonce;
-	} else if (vmp_timers_static(c)) {	/* T1: whatever this node last claimed is over, and its guards would last for ever */
-		if (vmp_epoch_node(r->epoch_seen) == c->node)
-			p->rel_epoch = r->epoch_seen;
-		if (r->promised.node == c->node)
-			vmp_max(&p->rel_epoch, r->promised.epoch);
-		vmp_max(&p->rel_epoch, r->released);
-		vmp_max(&p->released, p->rel_epoch);
-		p->rel_boot = c->boot;
+	} else if (vmp_timers_static(c)) {
+		vmp_release_claims(c, p);
 	}
 }
 
@@ -361,13 +355,15 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 			return -EINVAL;
 	}
 	vmp_set_config(c, &init->config);
+	if (!same_boot && c->config.version)
+		c->epoch_skip = (64 + (c->inc & 255)) << 8;
 	c->settled = c->config.version <= 1;
 	for (i = 0; i < init->n_records; i++)
 		c->settled |= init->record[i].pair == VMP_PAIR_VOTERS && init->record[i].state.epoch == c->config.version;
 	c->from_static = !c->settled && c->config.n == 3;	/* it may have had two before */
 	c->renew_ok = c->settled && c->config.n < 3 && c->self != VMP_MAX_VOTERS;
 	if (!c->settled)
-		c->finish_ns = init->now_ns + 4 * c->lease_ns + vmp_jitter(c, 0, 4 * c->lease_ns);
+		c->finish_ns = init->now_ns + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
 	for (i = 0; i < init->n_records; i++)
 		restore(c, &init->record[i], same_boot, init->now_ns);
 	vmp_recovery_init(c, !same_boot, init->now_ns);
@@ -534,6 +530,8 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (msg->version != c->config.version) {	/* M3 */
 		if (msg->type == VMP_MSG_REFUSE && msg->u.refuse.pair == VMP_PAIR_VOTERS)
 			vmp_voters_refused(s, &msg->u.refuse);
+		if (msg->type == VMP_MSG_RELEASE && msg->u.release.pair == VMP_PAIR_VOTERS)
+			vmp_on_release(s, v, &msg->u.release);
 		if (msg->version < c->config.version)
 			vmp_config_tell(s, from);
 		else if (!c->peer[v].told_ns || s->now - c->peer[v].told_ns >= c->hb_ns) {

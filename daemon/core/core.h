@@ -511,7 +511,7 @@ struct vmp_peer {		/* per voter index */
 
 struct vmp_recovery {		/* section 11 */
 	bool abstaining, waited, cold_allowed, no_disk;
-	bool cold_only;		/* the configuration came from a disk copy that may not have been settled: only X5 ends this */
+	uint64_t forgot;	/* version that was not settled when the abstention ended: not counted as one of the old set (M2) */
 	uint64_t until_ns;	/* end of the wait (X2) */
 	uint64_t nonce, next_ns;
 	uint8_t tables;		/* voters whose complete table came for this nonce */
@@ -572,6 +572,7 @@ struct vmp_core {
 	bool more;		/* a tick ran out of room and goes on at once */
 	bool members_changed, frozen, fresh;
 	uint64_t prng, next_op;
+	uint64_t epoch_skip;	/* I3: epochs up to here may have been used before the memory was lost */
 	uint64_t fault_pair;	/* after -ENOTRECOVERABLE: the pair and its transition */
 	uint8_t fault_from, fault_to;
 	struct vmp_peer peer[VMP_MAX_VOTERS];

@@ -23,21 +23,19 @@ uint64_t vmp_lease_end(const struct vmp_core *c, const struct vmp_pair *p)
 
 	if (!holds(p))
 		return 0;
-	if (renews_itself(c, p)) {
-		end = c->renew_ns > p->renew_from_ns ? c->renew_ns + c->holder_ns : 0;
-	} else {
-		for (i = 0; i < c->config.n; i++) {
-			uint64_t x = p->ack[i];
+	if (renews_itself(c, p) && c->renew_ns > p->renew_from_ns)
+		end = c->renew_ns + c->holder_ns;
+	for (i = 0; i < c->config.n; i++) {
+		uint64_t x = p->ack[i];
 
-			if (BUG(c, OWN_ALWAYS) && i == c->self)
-				x = c->now_ns;
-			for (k = n++; k && t[k - 1] < x; k--)
-				t[k] = t[k - 1];
-			t[k] = x;
-		}
-		if (n >= c->m && t[c->m - 1])
-			end = t[c->m - 1] + c->holder_ns;
+		if (BUG(c, OWN_ALWAYS) && i == c->self)
+			x = c->now_ns;
+		for (k = n++; k && t[k - 1] < x; k--)
+			t[k] = t[k - 1];
+		t[k] = x;
 	}
+	if (n >= c->m && t[c->m - 1])
+		vmp_max(&end, t[c->m - 1] + c->holder_ns);
 	vmp_max(&end, p->carry_ns);	/* of the voter set before this one */
 	vmp_max(&end, p->hold_end_ns);	/* H8 */
 	return end;
@@ -445,6 +443,18 @@ static void release_and_takeover(struct vmp_step *s, struct vmp_pair *p)
 		vmp_send(s, p->hand_to, msg);
 	}
 	p->rel_next_ns = s->now + (s->now < p->rel_until_ns ? s->c->hb_ns / 2 : s->c->lease_ns);
+}
+
+/* T1: whatever this node last claimed is over, and its guards would last for ever. */
+void vmp_release_claims(struct vmp_core *c, struct vmp_pair *p)
+{
+	if (vmp_epoch_node(p->epoch_seen) == c->node)
+		p->rel_epoch = p->epoch_seen;
+	if (p->reg.promised.node == c->node)
+		vmp_max(&p->rel_epoch, p->reg.promised.epoch);
+	vmp_max(&p->rel_epoch, p->released);
+	vmp_max(&p->released, p->rel_epoch);
+	p->rel_boot = c->boot;
 }
 
 /* R1: close first; what follows waits for the kernel's word (vmp_on_closed). */

@@ -85,6 +85,7 @@ static inline void vmp_max(uint64_t *a, uint64_t b)
 
 /* voter.c: section 5 and the voter's side of H8, R3 */
 void vmp_guard(struct vmp_step *s, struct vmp_pair *p);
+bool vmp_guard_forever(const struct vmp_core *c, const struct vmp_pair *p);
 bool vmp_guard_clear(const struct vmp_core *c, const struct vmp_pair *p, uint64_t now, uint8_t node, uint64_t release_of,
 		     uint8_t fenced_node, uint64_t fenced_boot);
 bool vmp_eligible(const struct vmp_core *c, const struct vmp_pair *p, uint8_t node, uint64_t member);
@@ -118,6 +119,7 @@ void vmp_entry_update(struct vmp_step *s, struct vmp_pair *p);
 void vmp_entry_close(struct vmp_step *s, struct vmp_pair *p);
 void vmp_release_begin(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause, uint8_t hand_to);
 void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, uint64_t boot);
+void vmp_release_claims(struct vmp_core *c, struct vmp_pair *p);
 void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op);
 void vmp_holder_drop(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause);
 void vmp_check_higher(struct vmp_step *s, struct vmp_pair *p);
@@ -138,7 +140,6 @@ void vmp_recovery_renew(struct vmp_step *s, bool joined);	/* the configuration h
 /* voters.c: section 12 */
 bool vmp_settled(const struct vmp_core *c);
 void vmp_config_tell(struct vmp_step *s, uint8_t node);
-void vmp_config_cold(struct vmp_step *s, const struct vmp_config *config);
 void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_config_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_states(struct vmp_step *s, unsigned int v, const struct vmp_msg_table *t);

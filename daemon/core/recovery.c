@@ -36,7 +36,8 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 			msg->u.table.part = part++;
 			msg->u.table.parts = parts;
 			/* a receiver takes no COLD that did not wait: thus none of a voter without a disk copy */
-			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk && type == VMP_MSG_COLD) || !c->rec.abstaining;
+			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk && type == VMP_MSG_COLD) ||
+					      (!c->rec.abstaining && (type != VMP_MSG_CONFIG_OK || c->rec.forgot != c->config.version));
 			msg->u.table.config = c->config;
 		}
 		if (i < c->n_pairs && (c->pair[i].reg.promised.epoch || c->pair[i].reg.state.epoch)) {
@@ -100,6 +101,7 @@ static void finish(struct vmp_step *s, bool cold)
 	unsigned int i;
 
 	rec->abstaining = false;
+	rec->forgot = vmp_settled(c) ? 0 : c->config.version;
 	for (i = 0; i < rec->n_reg; i++) {
 		struct vmp_pair *p = vmp_pair_get(c, rec->reg[i].pair);
 
@@ -174,7 +176,7 @@ static void try_finish(struct vmp_step *s)
 		return;
 	self = 1u << c->self;
 	/* X3. In a version that is not settled a majority of it may not have all states yet (M2). */
-	if (c->config.n > 1 && vmp_ones(rec->tables & ~self) >= c->r && !rec->cold_only &&
+	if (c->config.n > 1 && vmp_ones(rec->tables & ~self) >= c->r &&
 	    (vmp_settled(c) || BUG(c, VOTERS_IN_RECOVERY)))
 		finish(s, false);
 	else if (vmp_ones((rec->tables | rec->colds | rec->lost | (rec->no_disk ? 0 : self)) & ((1u << c->config.n) - 1)) == c->config.n)
@@ -232,8 +234,6 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	const struct vmp_msg_table *t = &msg->u.table;
 	unsigned int i, v;
 
-	if (rec->abstaining && rec->waited && msg->type == VMP_MSG_COLD && t->waited && t->config.version > c->config.version && t->nonce)
-		vmp_config_cold(s, &t->config);
 	if (!rec->abstaining || !rec->nonce || t->nonce != rec->nonce || msg->version != c->config.version)
 		return;
 	if (c->config.version) {
@@ -276,6 +276,7 @@ void vmp_recovery_renew(struct vmp_step *s, bool joined)
 	struct vmp_core *c = s->c;
 
 	if (joined) {
+		c->epoch_skip = (64 + (c->inc & 255)) << 8;
 		vmp_recovery_init(c, true, s->now);
 		c->rec.waited = false;
 		c->rec.nonce = 0;

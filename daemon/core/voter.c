@@ -2,13 +2,19 @@
 /* The voter: heartbeats answered, claims granted or refused, puts, releases and holds taken (section 5). */
 #include "daemon/core/internal.h"
 
-/* "guard[p] = now + L": always a maximum (H8). With n < 3 guards never expire (T1), nor while such a set is being left (T3). The reserved
- * pair is safe without its guard, which only keeps proposers out of each other's way. */
+/* With n < 3 guards never expire (T1), nor while such a set is being left (T3). But once a set is settled all leases of nodes outside it
+ * are over. The reserved pair is safe without its guard, which only keeps proposers out of each other's way. */
+bool vmp_guard_forever(const struct vmp_core *c, const struct vmp_pair *p)
+{
+	if (p->id == VMP_PAIR_VOTERS || (c->settled && vmp_voter_idx(c, p->reg.promised.node) == VMP_MAX_VOTERS))
+		return false;
+	return vmp_timers_static(c) || c->from_static;
+}
+
+/* "guard[p] = now + L": always a maximum (H8). */
 void vmp_guard(struct vmp_step *s, struct vmp_pair *p)
 {
-	bool forever = (vmp_timers_static(s->c) || s->c->from_static) && p->id != VMP_PAIR_VOTERS;
-
-	vmp_max(&p->guard_ns, forever ? VMP_NEVER : s->now + s->c->lease_ns);
+	vmp_max(&p->guard_ns, vmp_guard_forever(s->c, p) ? VMP_NEVER : s->now + s->c->lease_ns);
 }
 
 /* V3 c. Used by the voter for a claim, and by the candidate for its own voter (C1). */

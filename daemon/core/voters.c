@@ -75,6 +75,8 @@ bool vmp_settled(const struct vmp_core *c)
 	return false;
 }
 
+static void change_again(struct vmp_step *s, uint64_t after);
+
 /* --- adopting (M3) ------------------------------------------------------------------------------------------------------ */
 
 static void remap_u64(uint64_t *x, const uint8_t *from, unsigned int n)
@@ -116,6 +118,8 @@ static void renumber(struct vmp_step *s, const struct vmp_config *was)
 		}
 		p->put.ok = p->hold_ok = 0;
 		vmp_attempt_end(s, p, VMP_REASON_CONFIG_VERSION, true);		/* V3 a: grants count under one version */
+		if (c->self == VMP_MAX_VOTERS)
+			vmp_release_begin(s, p, VMP_CAUSE_VOTERS, 0);	/* nobody renews this lease any more */
 	}
 	c->rec.lost = 0;
 }
@@ -150,13 +154,17 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 		if (p->id != VMP_PAIR_VOTERS && p->guard_ns > s->now && !p->reg.promised.released &&
 		    vmp_voter_idx(c, p->reg.promised.node) != VMP_MAX_VOTERS)
 			p->guard_ns = VMP_NEVER;
+		if (p->id != VMP_PAIR_VOTERS && p->role == VMP_ROLE_NONE && was.n >= 3)
+			vmp_release_claims(c, p);
 	}
-	c->finish_ns = s->now + 4 * c->lease_ns + vmp_jitter(c, 0, 4 * c->lease_ns);
+	c->finish_ns = s->now + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
 	c->members_changed = true;
 	vmp_recovery_renew(s, joined && config->version > 1 && !BUG(c, VOTER_NO_ABSTAIN));
 	c->config_dirty = false;
 	vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
 	vmp_note(s, NULL, VMP_NOTE_CONFIG, config->version, config->n, c->settled);
+	if (c->change.phase == VMP_CH_CLAIM)
+		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 }
 
 static void config_clean(struct vmp_step *s)
@@ -182,19 +190,6 @@ void vmp_config_tell(struct vmp_step *s, uint8_t node)
 	msg->u.config.previous = c->previous;
 	msg->u.config.epoch = c->settled ? 0 : c->config.version;
 	vmp_send(s, node, msg);
-}
-
-/* X5: in a cold start the newest set found on any disk counts; a voter that takes it over from another that abstains too can only end its
- * own abstention together with all others. */
-void vmp_config_cold(struct vmp_step *s, const struct vmp_config *config)
-{
-	const struct vmp_config none = { 0 };
-	unsigned int v = idx_of(config, s->c->node);
-
-	if (config->version <= s->c->config.version || v == NONE || config->voter[v].id != s->c->voter)
-		return;
-	adopt(s, config, &none, false);
-	s->c->rec.cold_only = true;
 }
 
 static void config_refuse(struct vmp_step *s, uint8_t to, uint64_t epoch, const struct vmp_pair *p)
@@ -228,12 +223,10 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (!listed && !c->config.version)
 		return;		/* formed without us: wait to be added */
 	if (told) {
-		if (next->version > c->config.version) {
-			c->rec.cold_only = false;
+		if (next->version > c->config.version)
 			adopt(s, next, &m->previous, true);
-		} else {
+		else
 			c->told_settled = next->version;
-		}
 		return;
 	}
 	p = vmp_pair_get(c, VMP_PAIR_VOTERS);
@@ -241,16 +234,20 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		return;
 	pr = &p->reg.promised;
 	if (next->version > c->config.version) {
-		/* What was promised before the memory was lost is not known yet */
-		if (c->rec.abstaining && c->self != VMP_MAX_VOTERS && !BUG(c, VOTERS_IN_RECOVERY))
-			return;
 		if (m->previous.n && difference(&m->previous, next) > 1 && !BUG(c, VOTERS_TWO))
 			return;		/* M2: one at a time */
-		if (pr->epoch > m->epoch && !pr->released) {
+		if (c->change.phase == VMP_CH_CLAIM && c->change.epoch == pr->epoch && pr->epoch > m->epoch) {
+			/* Our own claim stands in the way. Nothing was proposed under it: who came first goes first. */
+			pr->released = true;
+			vmp_persist(s, p);
+			change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
+		}
+		/* A voter that lost its memory does not know its promises; it follows, and is not counted before the version is settled. */
+		if (pr->epoch > m->epoch && !pr->released && !c->rec.abstaining) {
 			config_refuse(s, from, m->epoch, p);
 			return;
 		}
-		if (pr->epoch < m->epoch) {
+		if (pr->epoch < m->epoch) {		/* as V5: a proposal is as good as a vote */
 			*pr = (struct vmp_promised){ .epoch = m->epoch, .node = vmp_epoch_node(m->epoch) };
 			vmp_seen(p, m->epoch);
 			vmp_persist(s, p);
@@ -282,8 +279,7 @@ static void settle(struct vmp_step *s)
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 
-		if (p->guard_ns == VMP_NEVER &&
-		    (!vmp_timers_static(c) || vmp_voter_idx(c, p->reg.promised.node) == VMP_MAX_VOTERS))
+		if (p->guard_ns == VMP_NEVER && !vmp_guard_forever(c, p))
 			p->guard_ns = s->now + c->lease_ns;
 	}
 	vmp_note(s, NULL, VMP_NOTE_CONFIG, c->config.version, c->config.n, 1);
@@ -485,14 +481,38 @@ static void mark_send(struct vmp_step *s)
 	ch->next_ns = s->now + c->hb_ns;
 }
 
+/* (1) for the old set: m of it that remember. When too many lost their memory in between, all of it, which is X5 for this one purpose:
+ * disk copies may lag, so no member counts as in sync before its holder says so again. */
+static bool old_answered(struct vmp_step *s)
+{
+	struct vmp_core *c = s->c;
+	struct vmp_change *ch = &c->change;
+	unsigned int v, i, all = 0;
+
+	for (v = 0; v < ch->old.n; v++)
+		all |= 1u << idx_of(&ch->all, ch->old.voter[v].node);
+	if (ch->need_all ? !(all & ~(ch->ok & ~ch->abstained)) : enough(ch, &ch->old, ch->ok & ~ch->abstained))
+		return true;
+	if (all & ~ch->ok)
+		return false;
+	for (i = 0; i < c->n_pairs; i++) {
+		struct vmp_pair *p = &c->pair[i];
+
+		if (p->id == VMP_PAIR_VOTERS || !p->reg.state.epoch || p->reg.state.cold)
+			continue;
+		p->reg.state.cold = true;
+		vmp_persist(s, p);
+	}
+	return true;
+}
+
 /* Goes as far as what has been collected allows. */
 static void progress(struct vmp_step *s)
 {
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
 
-	if (ch->phase == VMP_CH_PROPOSE && c->config.version == ch->epoch && enough(ch, &ch->old, ch->ok & ~ch->abstained) &&
-	    enough(ch, &ch->next, ch->ok) && (!ch->need_all || (ch->ok & ~ch->abstained) == (1u << ch->all.n) - 1)) {
+	if (ch->phase == VMP_CH_PROPOSE && c->config.version == ch->epoch && enough(ch, &ch->next, ch->ok) && old_answered(s)) {
 		ch->phase = VMP_CH_HAND;	/* (1) done */
 		if (!BUG(c, VOTERS_NO_STATES))
 			states_send(s);
@@ -531,6 +551,12 @@ void vmp_voters_run(struct vmp_step *s)
 		change_again(s, 0);	/* another proposer was faster: see whether what is wanted has come true */
 	} else if (ch->phase == VMP_CH_CLAIM && s->now - ch->first_ns >= c->holder_ns) {
 		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));		/* C3 */
+	} else if (ch->phase == VMP_CH_PROPOSE && c->config.version < ch->epoch) {
+		const struct vmp_pair *p = vmp_pair_find(c, VMP_PAIR_VOTERS);
+
+		/* promised more before our own proposal came back: somebody else has to end this */
+		if (p && p->reg.promised.epoch > ch->epoch && !p->reg.promised.released)
+			change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 	}
 	if (ch->req.deadline_ns && s->now >= ch->req.deadline_ns) {
 		vmp_op_done(s, &ch->req, ch->phase >= VMP_CH_PROPOSE ? -EINPROGRESS : -ETIMEDOUT, ch->reason ? ch->reason : VMP_REASON_VOTERS);
@@ -603,6 +629,8 @@ void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev)
 		vmp_op_answer(s, ev->op, -EBUSY, VMP_REASON_BUSY);
 		return;
 	}
+	if (ev->on && !id && v != VMP_MAX_VOTERS)
+		id = c->config.voter[v].id;
 	for (i = 0; i < VMP_MAX_VOTERS && ev->on && !id; i++) {
 		if (c->stranger[i].node == ev->node)
 			id = c->stranger[i].voter;

@@ -19,8 +19,9 @@
 #include "daemon/core/core.h"
 
 #define MS 1000000ull
-#define MAX_N 5
+#define MAX_N 8
 #define MAX_P 2
+#define PV MAX_P		/* the reserved pair of the voter set */
 #define MAX_REQ 2048
 #define MAX_MEMBERS 64
 #define POOL 8192
@@ -48,7 +49,7 @@ static uint64_t bugs;
 #endif
 
 enum qtype { Q_TICK, Q_MSG, Q_CLOSED, Q_RELAY_READY, Q_IN_SYNC, Q_MEMBER, Q_RESUME, Q_START, Q_VM, Q_FAULT, Q_HEAL, Q_CLIENT, Q_REPL,
-	     Q_CONFIRM, Q_RELAY, Q_MANAGER, Q_FLUSH, Q_STORE, Q_QUIET };
+	     Q_CONFIRM, Q_RELAY, Q_MANAGER, Q_FLUSH, Q_STORE, Q_VOTERS, Q_QUIET };
 
 struct item {
 	uint64_t at, order;
@@ -90,14 +91,18 @@ struct sim_node {
 	uint64_t boot, inc, voter;
 	uint32_t gen, tick_gen;
 	uint64_t tick_at;
-	struct vmp_record run[MAX_P], disk[MAX_P];
-	bool has_run[MAX_P], has_disk[MAX_P];
+	struct vmp_record run[MAX_P + 1], disk[MAX_P + 1];
+	bool has_run[MAX_P + 1], has_disk[MAX_P + 1];
 	struct vmp_config config;
+	uint64_t joined_l;			/* local time at which it became a voter */
+	bool was_voter;
+	uint64_t adopted;			/* version, and the states it knew then */
+	struct vmp_state at_adopt[MAX_P];
 	struct gate gate[MAX_P];
 	struct vm vm[MAX_P];
 	struct relay relay[MAX_P];
-	struct vmp_reg seen[MAX_P];		/* for "never fall" */
-	struct vmp_state ever[MAX_P];		/* newest state ever in the register */
+	struct vmp_reg seen[MAX_P + 1];		/* for "never fall" */
+	struct vmp_state ever[MAX_P + 1];		/* newest state ever in the register */
 	bool pending;
 	unsigned int pending_from;
 	struct vmp_out rest;
@@ -119,7 +124,8 @@ struct held_epoch {
 
 static struct world {
 	uint64_t seed, prng, now, order, quiet_at, end_at, bad_until;
-	unsigned int n, n_pairs;
+	unsigned int n, n_pairs;	/* n: nodes; some may be outside the voter set */
+	unsigned int voters;		/* in the first set */
 	struct item heap[HEAP];
 	unsigned int n_heap;
 	struct vmp_msg pool[POOL];
@@ -137,8 +143,10 @@ static struct world {
 	uint64_t forced[MAX_P];		/* contents that may open without everything: by force or after a cold start */
 	struct held_epoch held[MAX_P][256];
 	unsigned int n_held[MAX_P];
-	uint64_t claims[MAX_P][512];
-	unsigned int n_claims[MAX_P];
+	uint64_t claims[MAX_P + 1][512];
+	unsigned int n_claims[MAX_P + 1];
+	struct vmp_config set[64];	/* settled voter sets, by version */
+	unsigned int n_sets;
 	const char *violation;
 	char detail[256];
 	uint64_t steps, opens, acks, takeovers, last_check;
@@ -148,9 +156,9 @@ static struct world {
 
 static bool verbose;
 static unsigned int force_voters;
-static uint64_t total_steps, total_opens, total_acks;
+static uint64_t total_steps, total_opens, total_acks, total_sets;
 
-static const uint64_t pair_id[MAX_P] = { 0xa, 0xb };
+static const uint64_t pair_id[MAX_P + 1] = { 0xa, 0xb, VMP_PAIR_VOTERS };
 
 /* --- randomness, time ----------------------------------------------------------------------------------------------------- */
 static uint64_t rnd(void)
@@ -417,29 +425,84 @@ static void relay_caught(unsigned int i, unsigned int p)
 	}
 }
 
-/* m as node i counts it: with n < 3 a fenced voter is left out (T1). */
-static unsigned int majority(unsigned int i)
+/* Whether the nodes of the mask are m of a voter set as node i counts it: with n < 3 a fenced voter is left out (T1). */
+static bool majority_of(unsigned int i, const struct vmp_config *set, unsigned int mask)
 {
-	unsigned int v, n = W.n;
+	unsigned int v, n = set->n, have = 0;
 
-	for (v = 0; v < W.n && W.n < 3; v++)
-		n -= W.node[i].core.peer[v].left_out;
-	return n / 2 + 1;
+	for (v = 0; v < set->n; v++) {
+		if (set->n < 3 && set == &W.node[i].core.config && W.node[i].core.peer[v].left_out)
+			n--;
+		else
+			have += mask >> (set->voter[v].node - 1) & 1;
+	}
+	return have >= n / 2 + 1;
+}
+
+/* While a voter set follows another, what a majority of the first knows is met by any majority of the second. */
+static bool majority(unsigned int i, unsigned int mask)
+{
+	const struct vmp_core *c = &W.node[i].core;
+
+	return majority_of(i, &c->config, mask) || (c->previous.n && majority_of(i, &c->previous, mask));
+}
+
+static bool is_voter(unsigned int of, unsigned int i)
+{
+	const struct vmp_config *set = &W.node[of].core.config;
+	unsigned int v;
+
+	for (v = 0; v < set->n; v++) {
+		if (set->voter[v].node == i + 1 && set->voter[v].id == W.node[i].voter)
+			return true;
+	}
+	return false;
+}
+
+/* Each settled voter set is the neighbour of the one before; one version is one set. */
+static void set_settled(const struct vmp_config *set)
+{
+	unsigned int i, k, v, differ;
+
+	for (i = W.n_sets; i && W.set[i - 1].version > set->version; i--)
+		;
+	if (i && W.set[i - 1].version == set->version) {
+		if (memcmp(&W.set[i - 1], set, sizeof *set))
+			violate("one-set-per-version", "version %llx", (unsigned long long)set->version);
+		return;
+	}
+	if (W.n_sets == 64)
+		return;
+	memmove(&W.set[i + 1], &W.set[i], (W.n_sets++ - i) * sizeof W.set[0]);
+	W.set[i] = *set;
+	for (k = i ? i - 1 : 0; k < i + 1 && k + 1 < W.n_sets; k++) {
+		const struct vmp_config *a = &W.set[k], *b = &W.set[k + 1];
+		unsigned int in_a = 0, in_b = 0;
+
+		for (v = 0; v < a->n; v++)
+			in_a |= 1u << a->voter[v].node;
+		for (v = 0; v < b->n; v++)
+			in_b |= 1u << b->voter[v].node;
+		differ = in_a ^ in_b;
+		if (differ & (differ - 1))
+			violate("one-voter-at-a-time", "from version %llx to %llx", (unsigned long long)a->version, (unsigned long long)b->version);
+	}
 }
 
 static void opening(unsigned int i, unsigned int p, uint64_t epoch)
 {
 	struct sim_node *x = &W.node[i];
-	unsigned int r, k, have = 0;
+	unsigned int r, k, have = 0;	/* have: bit per node */
 
 	W.opens++;
 	if (epoch < W.last_open[p])
 		violate("epochs-of-openings-grow", "pair %u: %llx after %llx", p, (unsigned long long)epoch,
 			(unsigned long long)W.last_open[p]);
 	for (k = 0; k < W.n; k++)
-		have += W.node[k].ever[p].epoch >= epoch;
-	if (W.n >= 3 && epoch != W.last_open[p] && have < majority(i))
-		violate("majority-holds-state", "pair %u epoch %llx opened with %u of %u", p, (unsigned long long)epoch, have, majority(i));
+		have |= (unsigned int)(W.node[k].ever[p].epoch >= epoch) << k;
+	if (x->core.config.n >= 3 && epoch != W.last_open[p] && !majority(i, have))
+		violate("majority-holds-state", "pair %u epoch %llx opened with nodes %x of %u", p, (unsigned long long)epoch, have,
+			x->core.config.n);
 	if (W.forced[p] >> x->vm[p].idx & 1)
 		W.acked_from[p] = W.n_req;
 	W.forced[p] = 0;
@@ -607,10 +670,10 @@ static void tick_plan(unsigned int i)
 
 static unsigned int core_pair_no(uint64_t id)
 {
-	return id == pair_id[1];
+	return id == VMP_PAIR_VOTERS ? PV : id == pair_id[1];
 }
 
-static void daemon_start(unsigned int i, bool same_boot, bool first)
+static void daemon_start(unsigned int i, bool same_boot)
 {
 	struct sim_node *x = &W.node[i];
 	struct vmp_init init = { 0 };
@@ -624,8 +687,8 @@ static void daemon_start(unsigned int i, bool same_boot, bool first)
 	x->pending = false;
 	init.node = (uint8_t)(i + 1);
 	init.start = same_boot ? VMP_START_SAME_BOOT : VMP_START_NEW;
-	for (k = 0; k < W.n; k++)
-		init.wish[init.n_wish++] = (uint8_t)(W.n - k);
+	for (k = 0; k < (i < W.voters ? W.voters : W.n); k++)
+		init.wish[init.n_wish++] = (uint8_t)((i < W.voters ? W.voters : W.n) - k);
 	init.now_ns = local_at(x, W.now);
 	init.boot = x->boot;
 	init.inc = x->inc;
@@ -637,7 +700,7 @@ static void daemon_start(unsigned int i, bool same_boot, bool first)
 	init.hold_max_ms = LEASE_MS;
 	init.clock_error_permille = 100;
 	init.config = x->config;
-	for (k = 0; k < W.n_pairs; k++) {
+	for (k = 0; k <= MAX_P; k++) {
 		if (same_boot ? x->has_run[k] : x->has_disk[k])
 			init.record[init.n_records++] = same_boot ? x->run[k] : x->disk[k];
 	}
@@ -648,8 +711,8 @@ static void daemon_start(unsigned int i, bool same_boot, bool first)
 		violate("init", "node %u", i + 1);
 		return;
 	}
-	if (!same_boot && !first)
-		memset(x->seen, 0, sizeof x->seen);
+	if (same_boot)
+		x->joined_l = 0;	/* it has forgotten nothing */
 	memset(x->seen, 0, sizeof x->seen);
 	say("node %u: daemon starts (%s)", i + 1, same_boot ? "same boot" : "memory lost");
 	W.starting = true;
@@ -696,8 +759,8 @@ static void host_crash(unsigned int i)
 		x->vm[p] = (struct vm){ 0 };
 		x->relay[p] = (struct relay){ 0 };
 		x->gate[p] = (struct gate){ 0 };
-		x->has_run[p] = false;
 	}
+	memset(x->has_run, 0, sizeof x->has_run);
 	say("node %u: host down", i + 1);
 }
 
@@ -710,14 +773,15 @@ static void host_start(unsigned int i)
 	x->boot = rnd() | 1;
 	x->base_r = W.now;
 	x->base_l = 10000 * MS + rnd_to(100000 * MS);
-	daemon_start(i, false, false);
+	x->joined_l = 0;
+	daemon_start(i, false);
 	for (p = 0; p < W.n_pairs; p++)
 		push((struct item){ .at = W.now + rnd_to(100 * MS), .type = Q_VM, .node = (uint8_t)i, .pair = (uint8_t)p });
 }
 
 static bool hosts(unsigned int i, unsigned int p)
 {
-	return W.third || i == p % W.n || i == (p + 1) % W.n;
+	return (W.third && i < W.voters) || i == p % W.voters || i == (p + 1) % W.voters;
 }
 
 /* --- checks ---------------------------------------------------------------------------------------------------------------------- */
@@ -727,7 +791,7 @@ static void check_node(unsigned int i)
 	unsigned int p;
 	int which;
 
-	for (p = 0; p < W.n_pairs; p++) {
+	for (p = 0; p <= MAX_P; p++) {
 		const struct vmp_pair *cp = core_pair(i, p);
 		const struct vmp_reg *now, *was = &x->seen[p];
 
@@ -744,6 +808,53 @@ static void check_node(unsigned int i)
 	}
 	if (vmp_core_check(&x->core, &which))
 		violate("local", "node %u: local invariant %d", i + 1, which);
+}
+
+/* M2: what a majority of the old set knew when it adopted the version, a majority of the new one knows before the next may follow. */
+static void check_handed_over(unsigned int i)
+{
+	const struct vmp_core *c = &W.node[i].core;
+	unsigned int k, j, p;
+
+	for (p = 0; p < W.n_pairs && c->previous.n; p++) {
+		for (k = 0; k < W.n; k++) {
+			const struct vmp_state *st = &W.node[k].at_adopt[p];
+			unsigned int know = 0, have = 0;
+
+			if (W.node[k].adopted != c->config.version || !st->epoch)
+				continue;
+			for (j = 0; j < W.n; j++) {
+				const struct vmp_state *a = &W.node[j].at_adopt[p], *e = &W.node[j].ever[p];
+
+				if (W.node[j].adopted == c->config.version && (a->epoch > st->epoch || (a->epoch == st->epoch && a->seq >= st->seq)))
+					know |= 1u << j;
+				if (e->epoch > st->epoch || (e->epoch == st->epoch && e->seq >= st->seq))
+					have |= 1u << j;
+			}
+			if (majority_of(i, &c->previous, know) && !majority_of(i, &c->config, have))
+				violate("states-handed-over", "pair %u: %llx/%llu known to nodes %x, after version %llx only to %x", p,
+					(unsigned long long)st->epoch, (unsigned long long)st->seq, know, (unsigned long long)c->config.version, have);
+		}
+	}
+}
+
+static void check_config(unsigned int i, const struct vmp_action *a)
+{
+	struct sim_node *x = &W.node[i];
+	unsigned int p;
+
+	if (a->c) {
+		set_settled(&x->core.config);
+		if (x->core.change.phase == VMP_CH_MARK)
+			check_handed_over(i);
+		return;
+	}
+	x->adopted = a->a;
+	for (p = 0; p < W.n_pairs; p++) {
+		const struct vmp_pair *cp = core_pair(i, p);
+
+		x->at_adopt[p] = cp ? cp->reg.state : (struct vmp_state){ 0 };
+	}
 }
 
 static void check_role(unsigned int i, unsigned int p, const struct vmp_action *a)
@@ -779,12 +890,13 @@ static void check_alone(unsigned int i, unsigned int p, uint64_t epoch)
 
 	for (k = 0; k < W.n; k++) {
 		const struct vmp_state *st = &W.node[k].ever[p];
+		bool knows = st->epoch > epoch || (st->epoch == epoch && st->seq >= cp->own.seq && !st->sync_node);
 
-		have += st->epoch > epoch || (st->epoch == epoch && st->seq >= cp->own.seq && !st->sync_node);
+		have |= (unsigned int)knows << k;
 	}
-	if (have < majority(i))
-		violate("alone-implies-majority", "pair %u epoch %llx: %u of %u know that nobody is in sync", p,
-			(unsigned long long)epoch, have, majority(i));
+	if (!majority(i, have))
+		violate("alone-implies-majority", "pair %u epoch %llx: only nodes %x know that nobody is in sync", p,
+			(unsigned long long)epoch, have);
 }
 
 /* --- one step of one node --------------------------------------------------------------------------------------------------------- */
@@ -829,7 +941,7 @@ static void act_store(unsigned int i, unsigned int p, const struct vmp_action *a
 
 	if (BUG(EXPIRY_FROM_NOW))
 		value = local_at(x, W.now) + (a->expiry_ns - computed_at);
-	if (a->type == VMP_ACT_ENTRY_OPEN)
+	if (a->type == VMP_ACT_ENTRY_OPEN && local_at(x, W.now) < value)	/* a store that comes late opens nothing (K2) */
 		opening(i, p, a->epoch);
 	if (value > vmp_core_lease_end(&x->core, a->pair) && !BUG(EXPIRY_FROM_NOW))
 		violate("expiry-within-lease", "node %u pair %u", i + 1, p);
@@ -866,6 +978,7 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 			return false;
 		}
 		switch ((enum vmp_action_type)a->type) {
+		case VMP_ACT_PERSIST_CONFIG:
 		case VMP_ACT_PERSIST: {
 			struct vmp_record rec;
 
@@ -880,23 +993,25 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 				push((struct item){ .at = W.now + rnd_to(200 * MS), .type = Q_START, .node = (uint8_t)i });
 				return false;
 			}
-			if (!vmp_core_record(&x->core, a->pair, &rec)) {
+			if (a->type == VMP_ACT_PERSIST_CONFIG) {
+				vmp_core_config(&x->core, &x->config);
+			} else if (!vmp_core_record(&x->core, a->pair, &rec)) {
 				x->run[p] = rec;
 				x->has_run[p] = true;
 			}
 			break;
 		}
-		case VMP_ACT_PERSIST_CONFIG:
-			vmp_core_config(&x->core, &x->config);
-			break;
 		case VMP_ACT_SEND: {
 			const struct vmp_msg *msg = &out->msg[a->msg];
 
 			if (x->core.rec.abstaining && (msg->type == VMP_MSG_ACK || msg->type == VMP_MSG_GRANT || msg->type == VMP_MSG_PUT_OK ||
 						       msg->type == VMP_MSG_TABLE) && !BUG(ACK_ABSTAINING) && !BUG(ABSTAIN_ANSWERS_READ))
 				violate("abstaining-is-silent", "node %u sends %s", i + 1, vmp_msg_name(msg->type));
+			if (x->joined_l && local_at(x, W.now) < x->joined_l + LEASE_MS * MS && !W.quiet &&
+			    (msg->type == VMP_MSG_ACK || msg->type == VMP_MSG_GRANT || msg->type == VMP_MSG_PUT_OK || msg->type == VMP_MSG_TABLE))
+				violate("new-voter-is-silent", "node %u sends %s", i + 1, vmp_msg_name(msg->type));
 			for (v = 0; v < W.n; v++) {
-				if (a->to == VMP_TO_VOTERS || a->to == v + 1)
+				if (a->to == v + 1 || (a->to == VMP_TO_VOTERS && is_voter(i, v)))
 					deliver(i, v, msg);
 			}
 			break;
@@ -941,7 +1056,10 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 					W.acked_from[v] = W.n_req;
 					W.last_open[v] = W.n_claims[v] = W.n_held[v] = 0;
 				}
+				W.n_claims[PV] = 0;
 			}
+			if (a->code == VMP_NOTE_CONFIG)
+				check_config(i, a);
 			if (a->code == VMP_NOTE_CLAIM_SENT) {
 				for (v = 0; v < W.n_claims[p]; v++) {
 					if (W.claims[p][v] == a->a && !BUG(EPOCH_NOT_UNIQUE))
@@ -982,6 +1100,9 @@ static void step(unsigned int i, struct vmp_event *ev)
 		violate("step", "node %u: %s gives %d", i + 1, ev->type == VMP_EV_MSG ? vmp_msg_name(ev->msg.type) : vmp_event_name(ev->type), r);
 	if (r)
 		say("pair %llx: transition %u -> %u", (unsigned long long)x->core.fault_pair, x->core.fault_from, x->core.fault_to);
+	if (is_voter(i, i) && !x->was_voter && x->core.config.version > 1)
+		x->joined_l = ev->now_ns;	/* M3: a new voter starts with X2 */
+	x->was_voter = is_voter(i, i);
 	check_node(i);
 	if (run_actions(i, out, 0, ev->now_ns) && x->daemon && vmp_core_run_complete(&x->core))
 		x->complete = true;	/* X1 */
@@ -1103,11 +1224,12 @@ static void manager(unsigned int p)
 {
 	unsigned int i, best = W.n, k;
 	const struct vmp_state *newest = NULL;
+	bool lost, eligible = false;
 
 	for (i = 0; i < W.n; i++) {
 		const struct vmp_pair *cp = core_pair(i, p);
 
-		if (!W.node[i].up || !W.node[i].daemon || !cp)
+		if (!W.node[i].up || !W.node[i].daemon || !cp || !is_voter(i, i))
 			continue;
 		if (cp->role != VMP_ROLE_NONE || cp->promote.deadline_ns)
 			return;
@@ -1122,20 +1244,37 @@ static void manager(unsigned int p)
 	for (k = 0, i = (unsigned int)rnd_to(W.n); k < W.n; k++, i = (i + 1) % W.n) {
 		const struct sim_node *x = &W.node[i];
 
-		if (!x->up || !x->daemon || x->paused > W.now || !x->vm[p].member)
+		if (!x->up || !x->daemon || x->paused > W.now || !x->vm[p].member || !is_voter(i, i))
 			continue;
 		if (best == W.n)
 			best = i;
 		if (newest && ((newest->holder == i + 1 && (newest->holder_member == x->vm[p].member || newest->cold)) ||
 			       (!newest->cold && newest->sync_node == i + 1 && newest->sync_member == x->vm[p].member))) {
 			best = i;
+			eligible = true;
 			if (W.quiet)
 				break;
 		}
 	}
+	/* whoever could have the newest content has left the voter set: that is for an operator to decide */
+	lost = W.quiet && newest && best < W.n && newest->holder && !eligible &&
+	       (!is_voter(best, newest->holder - 1u) || (newest->sync_node && !is_voter(best, newest->sync_node - 1u)));
 	if (best < W.n)
-		event(best, (struct vmp_event){ .type = VMP_EV_PROMOTE, .pair = pair_id[p], .op = 2,
+		event(best, (struct vmp_event){ .type = lost ? VMP_EV_FORCE : VMP_EV_PROMOTE, .pair = pair_id[p], .op = 2,
 						.deadline_ns = local_at(&W.node[best], W.now) + 120 * MS });
+}
+
+/* An operator asks a node to add or remove a voter. */
+static void voters_change(void)
+{
+	unsigned int i = (unsigned int)rnd_to(W.n), k = (unsigned int)rnd_to(W.n);
+	struct sim_node *x = &W.node[i];
+	bool add = !is_voter(i, k);
+
+	if (!x->up || !x->daemon || !is_voter(i, i) || (!add && x->core.config.n <= 2 && !chance(1000)))
+		return;
+	event(i, (struct vmp_event){ .type = VMP_EV_VOTERS, .node = (uint8_t)(k + 1), .on = add, .op = 3,
+				     .member = chance(5000) ? W.node[k].voter : 0, .deadline_ns = local_at(x, W.now) + 300 * MS });
 }
 
 static void go_quiet(void)
@@ -1149,7 +1288,7 @@ static void go_quiet(void)
 		struct sim_node *x = &W.node[i];
 
 		if (x->up && !x->daemon)
-			daemon_start(i, true, false);
+			daemon_start(i, true);
 		for (p = 0; p < W.n_pairs && x->up; p++)
 			event(i, (struct vmp_event){ .type = VMP_EV_PEER_LINK, .pair = pair_id[p], .on = true });
 	}
@@ -1164,7 +1303,7 @@ static void check_liveness(void)
 
 		for (i = 0; i < W.n; i++) {
 			open |= gate_open(&W.node[i], p);
-			possible |= W.node[i].up && W.node[i].vm[p].member;
+			possible |= W.node[i].up && W.node[i].vm[p].member && is_voter(i, i);
 		}
 		if (possible && !open)
 			violate("liveness", "pair %u has no open entry after 10 L of quiet", p);
@@ -1223,7 +1362,7 @@ static void handle(struct item *it)
 		if (it->a && !x->up)
 			host_start(it->node);
 		else if (!it->a && x->up && !x->daemon)
-			daemon_start(it->node, true, false);
+			daemon_start(it->node, true);
 		return;
 	case Q_VM:
 		if (hosts(it->node, it->pair))
@@ -1266,7 +1405,7 @@ static void handle(struct item *it)
 		push((struct item){ .at = W.now + 20 * MS + rnd_to(60 * MS), .type = Q_MANAGER, .pair = it->pair });
 		return;
 	case Q_FLUSH:
-		for (k = 0; k < W.n_pairs && x->up; k++) {
+		for (k = 0; k <= MAX_P && x->up; k++) {
 			if (x->has_run[k]) {
 				x->disk[k] = x->run[k];
 				x->has_disk[k] = true;
@@ -1276,6 +1415,12 @@ static void handle(struct item *it)
 		return;
 	case Q_STORE:
 		gate_store(it->node, it->pair, it->a);
+		return;
+	case Q_VOTERS:
+		if (!W.quiet) {
+			voters_change();
+			push((struct item){ .at = W.now + rnd_to(160 * MS), .type = Q_VOTERS });
+		}
 		return;
 	case Q_QUIET:
 		go_quiet();
@@ -1288,7 +1433,7 @@ static void world_init(uint64_t seed)
 	static const unsigned int losses[] = { 0, 0, 100, 500, 2000 }, dups[] = { 0, 200, 1000 }, slows[] = { 0, 50, 300, 1000 };
 	static const uint64_t delays[] = { MS / 10, MS, 5 * MS };
 	unsigned int i, p;
-	bool first;
+	bool first, change;
 
 	memset(&W, 0, offsetof(struct world, heap));
 	W.n_heap = 0;
@@ -1297,9 +1442,14 @@ static void world_init(uint64_t seed)
 	W.seed = W.prng = seed;
 	rnd();
 	W.now = 1000 * MS;
-	W.n = force_voters ? force_voters : chance(6500) ? 3 : chance(4000) ? 5 : chance(5000) ? 4 : chance(7000) ? 2 : 1;
+	W.voters = force_voters ? force_voters : chance(6000) ? 3 : chance(4000) ? 5 : chance(4000) ? 4 : chance(6000) ? 2 : chance(7000) ? 7 : 1;
+	first = chance(500);
+	change = !first && chance(4000);
+	W.n = W.voters;
+	if (change && W.n < MAX_N)	/* W.n - W.voters nodes that may be added */
+		W.n += 1 + (unsigned int)rnd_to(W.n < MAX_N - 1 && W.n < 4 ? 2 : 1);
 	W.n_pairs = chance(3000) ? 2 : 1;
-	W.third = W.n >= 3 && chance(4000);
+	W.third = W.voters >= 3 && chance(4000);
 	W.relay_policy = true;
 	W.loss = losses[rnd_to(5)];
 	W.dup = dups[rnd_to(3)];
@@ -1311,7 +1461,6 @@ static void world_init(uint64_t seed)
 	W.n_free = POOL;
 	for (i = 0; i < POOL; i++)
 		W.freelist[i] = i;
-	first = chance(500);
 	for (i = 0; i < W.n; i++) {
 		struct sim_node *x = &W.node[i];
 
@@ -1327,10 +1476,11 @@ static void world_init(uint64_t seed)
 		struct sim_node *x = &W.node[i];
 
 		rate_change(x);
-		for (p = 0; p < W.n && !first; p++) {
+		x->was_voter = !first && i < W.voters;
+		for (p = 0; p < W.voters && !first && i < W.voters; p++) {
 			x->config.voter[p].node = (uint8_t)(p + 1);
 			x->config.voter[p].id = W.node[p].voter;
-			x->config.n = (uint8_t)W.n;
+			x->config.n = (uint8_t)W.voters;
 			x->config.version = 1;
 		}
 		for (p = 0; p < W.n_pairs; p++) {
@@ -1339,10 +1489,10 @@ static void world_init(uint64_t seed)
 		}
 	}
 	W.quiet_at = W.now + 600 * MS;
-	W.end_at = W.quiet_at + 250 * MS + 10 * LEASE_MS * MS;
+	W.end_at = W.quiet_at + 250 * MS + (change ? 18 : 10) * LEASE_MS * MS;	/* what a lost proposer began is finished first */
 	for (i = 0; i < W.n; i++) {
-		W.node[i].complete = !first;
-		daemon_start(i, !first, true);
+		W.node[i].complete = !first && i < W.voters;
+		daemon_start(i, !first);
 		push((struct item){ .at = W.now + rnd_to(60 * MS), .type = Q_FLUSH, .node = (uint8_t)i });
 	}
 	for (p = 0; p < W.n_pairs; p++) {
@@ -1351,6 +1501,8 @@ static void world_init(uint64_t seed)
 		push((struct item){ .at = W.now + 10 * MS, .type = Q_RELAY, .pair = (uint8_t)p });
 	}
 	push((struct item){ .at = W.now + 30 * MS + rnd_to(100 * MS), .type = Q_FAULT });
+	if (change)
+		push((struct item){ .at = W.now + 20 * MS + rnd_to(200 * MS), .type = Q_VOTERS });
 	push((struct item){ .at = W.quiet_at, .type = Q_QUIET });
 }
 
@@ -1358,7 +1510,7 @@ static void world_init(uint64_t seed)
 static const char *run_seed(uint64_t seed)
 {
 	world_init(seed);
-	say("seed %llu: %u voters, %u pairs, loss %u dup %u slow %u torn %u", (unsigned long long)seed, W.n, W.n_pairs, W.loss, W.dup,
+	say("seed %llu: %u voters (%u nodes), %u pairs, loss %u dup %u slow %u torn %u", (unsigned long long)seed, W.voters, W.n, W.n_pairs, W.loss, W.dup,
 	    W.slow, W.torn);
 	while (W.n_heap && !W.violation) {
 		struct item it = pop();
@@ -1382,6 +1534,7 @@ static const char *run_seed(uint64_t seed)
 	total_steps += W.steps;
 	total_opens += W.opens;
 	total_acks += W.acks;
+	total_sets += W.n_sets;
 	return W.violation;
 }
 
@@ -1410,9 +1563,9 @@ static int run_many(uint64_t seed, uint64_t runs)
 			break;
 	}
 	took = seconds() - start;
-	printf("%llu schedules in %.1f s (%.0f/s): %llu steps, %llu openings, %llu acknowledged requests, %llu failed\n",
+	printf("%llu schedules in %.1f s (%.0f/s): %llu steps, %llu openings, %llu acknowledged requests, %llu voter sets, %llu failed\n",
 	       (unsigned long long)i, took, (double)i / took, (unsigned long long)total_steps, (unsigned long long)total_opens,
-	       (unsigned long long)total_acks, (unsigned long long)failed);
+	       (unsigned long long)total_acks, (unsigned long long)total_sets, (unsigned long long)failed);
 	return failed ? 1 : 0;
 }
 

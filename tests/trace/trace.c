@@ -5,7 +5,7 @@
  *
  *   trace FILE...            compare          trace --update FILE...   write what happens now
  *
- * commands: cluster N [fresh] | add NODE PAIR | member NODE PAIR ID | exit NODE PAIR | promote NODE PAIR OP | demote NODE PAIR OP |
+ * commands: cluster N [fresh] | some N VOTERS | voter-add NODE WHO OP | voter-remove NODE WHO OP | add NODE PAIR | member NODE PAIR ID | exit NODE PAIR | promote NODE PAIR OP | demote NODE PAIR OP |
  *   switchover NODE PAIR OP | hold NODE MS OP | run MS | cut A B | heal A B | stop NODE | restart NODE | crash NODE | boot NODE |
  *   fenced NODE OF | freeze NODE | all | # comment
  */
@@ -60,11 +60,13 @@ static int command(char *text)
 	c = arg(&save);
 	if (!strcmp(cmd, "cluster")) {
 		world_new((unsigned int)a, fresh);
+	} else if (!strcmp(cmd, "some") && b <= a) {
+		world_some((unsigned int)a, (unsigned int)b);
 	} else if (!strcmp(cmd, "all")) {
 		all = true;
 	} else if (!strcmp(cmd, "run")) {
 		world_run(a);
-	} else if (a > world.n || (!strcmp(cmd, "cut") && b > world.n)) {
+	} else if (a > world.n || ((!strcmp(cmd, "cut") || !strcmp(cmd, "voter-add") || !strcmp(cmd, "voter-remove")) && b > world.n)) {
 		return -EINVAL;
 	} else if (!strcmp(cmd, "add")) {
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_PAIR_ADD, .pair = b,
@@ -80,6 +82,9 @@ static int command(char *text)
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_SWITCHOVER, .pair = b, .op = c });
 	} else if (!strcmp(cmd, "hold")) {
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_HOLD, .ms = (uint32_t)b, .op = c });
+	} else if (!strcmp(cmd, "voter-add") || !strcmp(cmd, "voter-remove")) {
+		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_VOTERS, .node = (uint8_t)b, .on = cmd[6] == 'a', .op = c,
+								 .deadline_ns = world.now + 1000 * WORLD_MS });
 	} else if (!strcmp(cmd, "freeze")) {
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_FREEZE, .on = true });
 	} else if (!strcmp(cmd, "fenced")) {

@@ -54,6 +54,16 @@ static void world_push(uint64_t at, unsigned int to, const struct vmp_event *ev)
 	world.queue[i] = (struct world_item){ .at = at, .to = to, .gen = world.gen[to], .ev = *ev };
 }
 
+static bool world_is_voter(unsigned int of, unsigned int node)
+{
+	const struct vmp_config *config = &world.core[of].config;
+	unsigned int v;
+
+	for (v = 0; v < config->n && config->voter[v].node != node; v++)
+		;
+	return v < config->n;
+}
+
 static int world_step(unsigned int node, const struct vmp_event *event)
 {
 	struct vmp_out *out = &world.out;
@@ -96,7 +106,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 			reply = (struct vmp_event){ .type = VMP_EV_MSG, .node = (uint8_t)node };
 			reply.msg = out->msg[a->msg];
 			for (k = 1; k <= world.n; k++) {
-				if ((a->to == VMP_TO_VOTERS || a->to == k) && !world.cut[node][k] && world.up[k])
+				if ((a->to == k || (a->to == VMP_TO_VOTERS && world_is_voter(node, k))) && !world.cut[node][k] && world.up[k])
 					world_push(world.now + (k == node ? 1000 : world.delay), k, &reply);
 			}
 			break;
@@ -176,8 +186,8 @@ static void world_down(unsigned int node, bool host)
 	}
 }
 
-/* `fresh`: no configuration yet (first-ever start), else version 1 with all nodes and nothing to wait for. */
-static void world_new(unsigned int n, bool fresh)
+/* The first `voters` of n nodes are in the voter set, version 1, with nothing to wait for; the others have no configuration. */
+static void world_some(unsigned int n, unsigned int voters)
 {
 	unsigned int i, k;
 	void (*line)(const char *) = world.line;
@@ -189,13 +199,19 @@ static void world_new(unsigned int n, bool fresh)
 	world.delay = 200000;
 	for (i = 1; i <= n; i++) {
 		world.boot[i] = 0xb0 + i;
-		for (k = 1; k <= n && !fresh; k++) {
+		for (k = 1; k <= voters && i <= voters; k++) {
 			world.config[i].version = 1;
-			world.config[i].n = (uint8_t)n;
+			world.config[i].n = (uint8_t)voters;
 			world.config[i].voter[k - 1] = (struct vmp_voter){ .id = 0xe0 + k, .node = (uint8_t)k };
 		}
-		world_start(i, !fresh);
+		world_start(i, i <= voters);
 	}
+}
+
+/* `fresh`: no configuration yet (first-ever start), else all are voters. */
+static void world_new(unsigned int n, bool fresh)
+{
+	world_some(n, fresh ? 0 : n);
 }
 
 static void world_run(uint64_t ms)

@@ -449,6 +449,274 @@ static void member_changes_during_attempt(void **state)
 	assert_int_equal(view(1).reg.state.holder_member, 0x12);
 }
 
+/* --- voter set (section 12) ---------------------------------------------------------------------------------------------- */
+static void voters(unsigned int at, unsigned int node, bool add, uint64_t op)
+{
+	world_event(at, (struct vmp_event){ .type = VMP_EV_VOTERS, .node = (uint8_t)node, .on = add, .op = op,
+					    .deadline_ns = world.now + 2000 * WORLD_MS });
+}
+
+static void settled(unsigned int of, unsigned int n)
+{
+	struct vmp_node_view v;
+
+	vmp_core_node_view(&world.core[of], world.now, &v);
+	assert_int_equal(v.n, n);
+	assert_true(v.settled);
+}
+
+/* The entry of node 1 stays open all the time. */
+static void run_open(uint64_t ms)
+{
+	while (ms--) {
+		world_run(1);
+		assert_true(world_open(1));
+		assert_false(world_open(2));
+	}
+}
+
+static void pair_up_some(unsigned int n, unsigned int voters_n)
+{
+	world_some(n, voters_n);
+	pair_on(1, 0x11);
+	pair_on(2, 0x22);
+	promote(1, 1);
+	world_run(1000);
+	assert_true(world_open(1));
+}
+
+static void voter_added_and_removed(void **state)
+{
+	(void)state;
+	pair_up_some(5, 3);
+	voters(2, 4, true, 2);
+	run_open(200);
+	assert_int_equal(world.op_rc[2], 0);
+	voters(3, 5, true, 3);		/* not every voter is a full one yet */
+	run_open(20);
+	assert_int_equal(world.op_rc[3], 1);
+	run_open(1500);
+	assert_int_equal(world.op_rc[3], 0);
+	for (unsigned int i = 1; i <= 5; i++) {
+		settled(i, 5);
+		assert_false(world.core[i].rec.abstaining);
+	}
+	world_down(1, true);		/* three of five make a majority */
+	world_down(5, true);
+	world_run(500);
+	assert_true(world_open(2));
+	voters(4, 1, false, 4);		/* another one is not up */
+	world_run(2100);
+	assert_int_equal(world.op_rc[4], -ETIMEDOUT);
+	world_start(5, false);
+	world_run(1000);
+	voters(4, 1, false, 5);
+	world_run(1000);
+	assert_int_equal(world.op_rc[5], 0);
+	settled(2, 4);
+	assert_true(world_open(2));
+}
+
+static void voter_change_refused(void **state)
+{
+	(void)state;
+	pair_up_some(4, 3);
+	voters(1, 1, false, 2);
+	assert_int_equal(world.op_rc[2], -EINVAL);
+	voters(2, 1, false, 3);
+	assert_int_equal(world.op_rc[3], -EBUSY);
+	assert_int_equal(world.op_reason[3], VMP_REASON_HELD_ELSEWHERE);
+	voters(2, 9, true, 4);
+	assert_int_equal(world.op_rc[4], -EHOSTUNREACH);
+	voters(4, 3, false, 5);
+	assert_int_equal(world.op_rc[5], -EAGAIN);
+	voters(2, 2, true, 6);		/* as it is wanted */
+	assert_int_equal(world.op_rc[6], 0);
+}
+
+/* T3, and both timer rules in force afterwards. */
+static void two_voters_and_three(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	pair_up_some(3, 2);
+	voters(1, 3, true, 2);
+	run_open(1500);
+	assert_int_equal(world.op_rc[2], 0);
+	settled(2, 3);
+	voters(2, 3, false, 3);
+	run_open(500);
+	assert_int_equal(world.op_rc[3], 0);
+	settled(1, 2);
+	world_cut(1, 2, true);
+	run_open(1000);			/* T1, T2: nobody takes over, and the holder renews by itself */
+	assert_int_equal(view(1).mode, VMP_MODE_WAIT);
+	world_cut(1, 2, false);
+	run_open(500);
+	voters(2, 3, true, 4);
+	run_open(1500);
+	assert_int_equal(world.op_rc[4], 0);
+	for (i = 2; i <= 3; i++)
+		world_cut(1, i, true);
+	for (i = 0; i < 400 && !world_open(2); i++)
+		world_run(1);
+	assert_true(world_open(2));
+	assert_false(world_open(1));
+}
+
+/* The proposer is lost after a majority of the old set has adopted what it proposed: any other finishes it. */
+static void proposer_lost(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	pair_up_some(5, 4);
+	voters(4, 5, true, 2);
+	for (i = 0; i < 100 && world.core[3].config.version == 1; i++)
+		world_run(1);
+	world_down(4, true);
+	assert_int_equal(world.core[3].config.n, 5);
+	assert_false(world.core[3].settled);
+	run_open(3000);
+	for (i = 1; i <= 5; i++) {
+		if (i != 4)
+			settled(i, 5);
+	}
+	assert_false(world.core[5].rec.abstaining);
+}
+
+/* Two proposers at once: one wins, the other sees its wish come true on top of that. */
+static void two_proposers(void **state)
+{
+	(void)state;
+	pair_up_some(5, 3);
+	voters(2, 4, true, 2);
+	voters(3, 5, true, 3);
+	run_open(1990);
+	assert_int_equal(world.op_rc[2], 0);
+	assert_int_equal(world.op_rc[3], 0);
+	settled(1, 5);
+}
+
+/* M2 (3): two changes while a lease of the first set is still running. */
+static void leases_are_waited_out(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	world_new(5, false);
+	pair_on(1, 0x11);
+	pair_on(4, 0x44);
+	promote(1, 1);
+	world_run(100);
+	assert_int_equal(view(1).sync_node, 4);
+	world.cut[1][4] = world.cut[1][5] = true;	/* 4 and 5 do not hear the holder, whom 2 and 3 support */
+	world_run(300);
+	assert_true(world_open(1));
+	for (i = 2; i <= 5; i++)
+		world_cut(1, i, true);
+	voters(4, 1, false, 2);
+	for (i = 0; i < 1500; i++) {
+		world_run(1);
+		assert_false(world_open(1) && world_open(4));
+		if (!world.op_rc[2] && !world.op_rc[3])
+			voters(4, 2, false, 3);
+	}
+	assert_int_equal(world.op_rc[3], 0);
+	assert_true(world_open(4));
+}
+
+/* M2 (2): "nobody is in sync" outlives two removals in a row. */
+static void states_are_handed_over(void **state)
+{
+	(void)state;
+	world_new(3, false);
+	pair_on(1, 0x11);
+	pair_on(3, 0x33);
+	promote(1, 1);
+	world_run(100);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	world_cut(3, 1, true);
+	world_cut(3, 2, true);
+	world_run(300);
+	assert_int_equal(view(1).mode, VMP_MODE_ALONE);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x33 });		/* not ready: asks nobody */
+	world_down(1, true);
+	world_cut(3, 2, false);
+	world_run(200);
+	voters(2, 1, false, 2);
+	world_run(500);
+	assert_int_equal(world.op_rc[2], 0);
+	world_down(2, true);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_FENCED, .node = 2, .member = 0xb2 });
+	world_run(200);
+	voters(3, 2, false, 3);
+	world_run(500);
+	assert_int_equal(world.op_rc[3], 0);
+	settled(3, 1);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x33, .on = true, .ready = true });
+	promote(3, 4);
+	world_run(500);
+	assert_false(world_open(3));
+}
+
+/* M2 (1): a voter that has lost its memory does not stand for what the old set knew. */
+static void recovering_voter_does_not_count(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	world_new(5, false);
+	pair_on(1, 0x11);
+	pair_on(3, 0x33);
+	promote(1, 1);
+	world_run(100);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	for (i = 1; i <= 5; i++) {	/* 1, 2 and 5 learn that nobody is in sync; 3 and 4 do not */
+		world_cut(3, i, i != 3 && i != 4);
+		world_cut(4, i, i != 3 && i != 4);
+	}
+	world_run(300);
+	assert_int_equal(view(1).mode, VMP_MODE_ALONE);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x33 });
+	world_down(1, true);
+	world_run(200);
+	for (i = 1; i <= 5; i++) {
+		world_cut(3, i, false);
+		world_cut(4, i, false);
+	}
+	world_run(30);
+	world.no_disk[2] = true;
+	world_down(2, true);
+	world_start(2, false);
+	world.delay = 2 * WORLD_MS;
+	world_run(30);
+	voters(3, 1, false, 2);
+	world_run(3);
+	world.cut[3][5] = world.cut[4][5] = world.cut[5][3] = true;	/* 5 has granted, and hears no more */
+	world_run(1500);
+	voters(3, 5, false, 3);
+	world_run(1000);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x33, .on = true, .ready = true });
+	promote(3, 4);
+	world_run(600);
+	assert_false(world_open(3));
+}
+
+/* A configuration that cannot be written is not answered for. */
+static void config_write_fails(void **state)
+{
+	(void)state;
+	pair_up_some(4, 3);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED });
+	world.config[3] = (struct vmp_config){ 0 };
+	voters(2, 4, true, 2);
+	world_run(1000);
+	assert_int_equal(world.op_rc[2], 0);
+	assert_int_equal(world.config[3].n, 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -461,6 +729,10 @@ int main(void)
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
 		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
+		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
+		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
+		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
+		cmocka_unit_test(config_write_fails),
 	};
 
 #ifdef VMP_CORE_BUGS
