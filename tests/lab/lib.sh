@@ -335,6 +335,12 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		log_level = 3
 		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 	EOF
+	mkdir -p "$d/etc/libvirt/hooks"
+	cat > "$d/etc/libvirt/hooks/qemu" <<- EOF
+		#!/bin/sh
+		[ "\$2" != started ] || exec "$LAB_SRC/node.sh" weigh "\$(cat "/run/libvirt/qemu/\$1.pid")"
+	EOF
+	chmod 755 "$d/etc/libvirt/hooks/qemu"
 
 	printf 'hb_ms = 20\nlease_ms = %d\nbinding_log = yes\nlog_level = info\n' "${LAB_LEASE_MS:-150}" > "$d/etc/vmpair/vmpaird.conf"
 	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
