@@ -20,8 +20,10 @@ fi
 
 why_json() { on "$new_primary" vmpair why --output=json p1; }
 why_agreed() { why_json | jq -e --arg n "$new_primary" 'any(.events[]; .what == "agreed" and .node == $n)' > /dev/null; }
-why_ms() { # why_ms FROM TO: milliseconds between the first event FROM and the last event TO of the last change
-	why_json | jq --arg a "$1" --arg b "$2" '([.events[] | select(.what == $b)][-1].t_ms) - ([.events[] | select(.what == $a)][0].t_ms)'
+exit_to_bound() { # milliseconds from the news that the VM has ended to the entry being bound on the new primary
+	why_json | jq -e --arg n "$new_primary" '
+		[.events[] | select(.what == "bound" and .node == $n)][-1] as $bound |
+		[.events[] | select(.what == "cause" and .t_ms <= $bound.t_ms)][-1] as $cause | $bound.t_ms - $cause.t_ms'
 }
 since_membership() { # from the node's news of the new membership to Pacemaker's promote there
 	on "$new_primary" vmpair events --output=json | jq -s --arg n "$new_primary" '
@@ -33,7 +35,10 @@ again() { # again EVENT: once, and whole again after it
 	wait_for 10 why_agreed
 	case "$1" in
 	vm_kill)
-		! wanted failover.bind_after_exit_notice || sample failover.bind_after_exit_notice ms "$(why_ms cause bound)"
+		if wanted failover.bind_after_exit_notice; then
+			ms=$(exit_to_bound) || fail "no exit and binding in: $(why_json)"
+			sample failover.bind_after_exit_notice ms "$ms"
+		fi
 		! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms"
 		;;
 	switchover) ! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms" ;;
