@@ -195,6 +195,10 @@ struct vmp_daemon {
 	bool complete_stored;
 
 	struct vmp_member members[VMP_GATE_MAX_PORTS];
+	struct vmp_unadopted {
+		char pair[64], reason[200];
+		struct vmp_virt_run run; /* pid 0: none */
+	} unadopted[8]; /* VMs of an earlier daemon that could not be taken over; told by status until they end */
 	struct vmp_remote *remotes;
 	struct vmp_why_query *why;
 	struct vmp_timer publish_timer;
@@ -232,6 +236,8 @@ void vmp_member_start(struct vmp_member *m, uint64_t token);
 void vmp_member_stop(struct vmp_member *m, uint64_t token);
 void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
 void vmp_member_adopt_all(struct vmp_daemon *d);
+/* A register for this pair is there, or can still be had: those of deleted pairs are never freed. */
+bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id);
 void vmp_member_to_core(struct vmp_member *m);
 uint64_t vmp_member_new_id(void);
 /* The member's content was lost (0), or is another one from now on (I2). */

@@ -791,6 +791,13 @@ static int register_virt(struct vmp_member *m)
 	return r;
 }
 
+bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id)
+{
+	struct vmp_pair_view v;
+
+	return !d->core_up || d->core.n_pairs < VMP_MAX_PAIRS || vmp_core_pair_view(&d->core, id, vmp_now_ns(), &v) == 0;
+}
+
 void vmp_member_start(struct vmp_member *m, uint64_t token)
 {
 	int r;
@@ -809,6 +816,10 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 	m->start_failed = false;
 	if (in_cib(&m->d->cib, m->name)) /* read before there was a member here */
 		m->cib_known = true;
+	if (!vmp_member_has_register(m->d, m->id)) {
+		start_failed(m, VMP_OCF_ERR_INSTALLED, "no register is left for another pair name: see vmpaird(8), RECOVERY");
+		return;
+	}
 	r = register_virt(m);
 	if (r == 0)
 		r = begin_job(m);
@@ -1163,6 +1174,22 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 }
 
 /* --- adoption by a restarted daemon ------------------------------------------------------------------------------------------------------- */
+static void cannot_adopt(struct vmp_daemon *d, const struct vmp_facts *f, const char *reason)
+{
+	vmp_log(LOG_ERR, "%s: cannot be taken over: %s", f->pair, reason);
+	vmp_journal_add(d->journal, f->pair, 0, "not-taken-over", "%s", reason);
+	for (unsigned i = 0; f->pid && i < ARRAY_SIZE(d->unadopted); i++) {
+		struct vmp_unadopted *u = &d->unadopted[i];
+
+		if (u->run.pid)
+			continue;
+		u->run = (struct vmp_virt_run){ f->pid, f->start_time };
+		snprintf(u->pair, sizeof(u->pair), "%s", f->pair);
+		snprintf(u->reason, sizeof(u->reason), "%s", reason);
+		break;
+	}
+}
+
 static int adopt(const struct vmp_facts *f, void *data)
 {
 	struct vmp_daemon *d = data;
@@ -1171,18 +1198,20 @@ static int adopt(const struct vmp_facts *f, void *data)
 	int r;
 
 	m = vmp_member_new(d, f->pair);
-	if (!m)
+	if (!m) {
+		cannot_adopt(d, f, "too many pairs on this node");
 		return 0;
+	}
 	r = vmp_member_configure(m, f->params, f->rsc, reason, sizeof(reason));
 	if (r < 0) {
-		vmp_log(LOG_ERR, "%s: cannot be taken over: %s", f->pair, reason);
+		cannot_adopt(d, f, reason);
 		vmp_member_forget(m);
 		return 0;
 	}
 	m->told = f->told;
 	r = register_virt(m);
 	if (r < 0) {
-		vmp_log(LOG_ERR, "%s: cannot be taken over: %s", f->pair, strerror(-r));
+		cannot_adopt(d, f, strerror(-r));
 		vmp_member_forget(m);
 		return 0;
 	}

@@ -7,9 +7,11 @@
 
 #include "config.h"
 #include "daemon/daemon.h"
+#include "daemon/proc.h"
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
+enum { REGISTERS_LOW = VMP_MAX_PAIRS - 8 };
 
 static const char *get_text(const json_t *msg, const char *key)
 {
@@ -413,6 +415,25 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 			 members, "problems", problems);
 }
 
+/* VMs of pairs that run here beside this daemon, because it did not understand what its predecessor wrote down of them. */
+static void not_taken_over(struct vmp_daemon *d, const char *only, json_t *problems)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->unadopted); i++) {
+		struct vmp_unadopted *u = &d->unadopted[i];
+		uint64_t start = u->run.start_ticks;
+		CLEANUP_CLOSE int fd = -1;
+
+		if (!u->run.pid)
+			continue;
+		if (vmp_proc_open(u->run.pid, &start, &fd) == -ESRCH)
+			u->run.pid = 0;
+		else if (!*only || !strcmp(only, u->pair))
+			json_array_append_new(problems, json_sprintf("%s: its VM runs on this node (process %d), but could not be taken over: "
+								     "%s; vmpaird does nothing for it until Pacemaker has stopped it",
+								     u->pair, (int)u->run.pid, u->reason));
+	}
+}
+
 static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 {
 	struct vmp_node_view nv = { 0 };
@@ -444,6 +465,10 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 		json_array_append_new(problems, json_sprintf("%s: %s; registers have not reached the disk for %llu ms, which a start "
 							     "of all nodes at once needs", d->conf.state_dir, strerror(-disk),
 							     (unsigned long long)disk_age_ms));
+	if (d->core_up && d->core.n_pairs >= REGISTERS_LOW)
+		json_array_append_new(problems, json_sprintf("%u of %d registers are used, those of deleted pairs included: vmpaird(8), RECOVERY",
+							     d->core.n_pairs, VMP_MAX_PAIRS));
+	not_taken_over(d, pair, problems);
 	if (d->core_up && nv.abstaining)
 		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
 							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));

@@ -39,6 +39,7 @@ EXTRA_DIST += \
 	%D%/t/gate-faults.sh \
 	%D%/t/lab.sh \
 	%D%/t/network.sh \
+	%D%/t/ocf-tester.sh \
 	%D%/t/live.sh \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \

@@ -60,6 +60,23 @@ for n in $(lab_all); do
 done
 unnoticed
 
+step 'what the daemon before wrote down of a member cannot be understood: status says so, nothing else happens'
+n=$(pair_standby p2)
+facts=/run/vmpair/pairs/p2.json
+assert daemon stop "$n" vmpaird
+on "$n" sh -c "cp -p $facts $facts.good && jq '.params.entry = \"nowhere\"' $facts.good > $facts"
+daemon start "$n" vmpaird
+wait_for 30 status_says "$n" p2 'p2: its VM runs on this node (process [0-9]*), but could not be taken over: parameter entry: '
+same_vms
+assert daemon stop "$n" vmpaird
+on "$n" mv "$facts.good" "$facts"
+daemon start "$n" vmpaird
+wait_for 60 node_back "$n"
+whole p2
+same_vms
+unnoticed
+assert not status_says "$n" p2 'could not be taken over'
+
 step 'daemon killed and back within the lease'
 epochs="$(epoch p1) $(epoch p2)"
 on n1 sh -c "kill -KILL \$(cat /run/lab/vmpaird.pid); '$LAB_SRC/node.sh' start vmpaird"

@@ -107,9 +107,9 @@ heal_step() { # heal_step NODE: cut off and whole without it by now
 		gap "$p" "$PLANNED_MS"
 	done
 	# nothing is held against the node once it is one of the cluster again
-	wait_for 30 nothing_failed "$1"
+	wait_for 30 not kept_off
 }
-nothing_failed() { not on n1 crm_mon -1f --node "$1" | find_line 'fail-count'; }
+kept_off() { on n1 cibadmin --query --scope status | find_line '#surplus_0'; }
 
 for cycle in $(seq "${HEALS:-1}"); do
 	cut=$(pair_primary p1)
