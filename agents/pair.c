@@ -20,6 +20,7 @@
 #include "daemon/ctl.h"
 #include "daemon/ctlclient.h"
 #include "daemon/facts.h"
+#include "daemon/gate_int.h"
 #include "daemon/proc.h"
 #include "internal/cleanup.h"
 
@@ -69,11 +70,11 @@ static void rest(void)
  * time. A daemon that goes away in the middle (it may be restarting), or that says it is not ready yet, is asked again as long as there is
  * time: all requests can be repeated.
  */
-static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t **ret)
+static int ask_within(struct ocf_env *env, const char *cmd, uint32_t ack_ms, uint32_t limit_ms, json_t **ret)
 {
 	static const char *const roles[] = {[VMP_TOLD_PROMOTED] = "Promoted", [VMP_TOLD_UNPROMOTED] = "Unpromoted"};
 	const char *role = env->op_role == VMP_TOLD_UNKNOWN || env->op_role == VMP_TOLD_STOPPED ? "" : roles[env->op_role];
-	uint32_t connect_ms = min_u32(env->timeout_ms / 4, 30000);
+	uint32_t connect_ms = min_u32(env->timeout_ms / 4, ack_ms);
 	int rc;
 	for (;;) {
 		struct vmp_ctlc *c;
@@ -101,6 +102,11 @@ static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t *
 			return rc;
 		}
 	}
+}
+
+static int ask(struct ocf_env *env, const char *cmd, uint32_t limit_ms, json_t **ret)
+{
+	return ask_within(env, cmd, 30000, limit_ms, ret);
 }
 
 /* OCF code of a reply; what the daemon says becomes the exit reason. */
@@ -347,8 +353,8 @@ static int act_monitor(struct ocf_env *env)
 		ocf_exit_reason(env, "the parameter pair is missing or not a valid name");
 		return env->interval_ms ? VMP_OCF_ERR_CONFIGURED : VMP_OCF_NOT_RUNNING;
 	}
-	/* Half the time at most, so that the facts can still be told when the daemon hangs. */
-	int rc = ask(env, "monitor", env->timeout_ms / 2, &reply);
+	/* Half the time at most, so that the facts can still be told when the daemon hangs; Pacemaker waits for this before it promotes. */
+	int rc = ask_within(env, "monitor", 2000, env->timeout_ms / 2, &reply);
 	if (rc < 0)
 		return local_monitor(env, pair, silence(rc));
 	int code;
@@ -375,6 +381,20 @@ static int act_promote(struct ocf_env *env)
 	return code;
 }
 
+/* The kernel's own word: no port of the pair's, or its expiry is past. */
+static bool entry_shut(const char *pair)
+{
+	CLEANUP_CLOSE int map = vmp_gate_pin_get(VMP_GATE_BPFFS, pair, "map");
+	struct timespec now;
+	uint64_t expiry_ns;
+	if (map == -ENOENT)
+		return true;
+	if (map < 0 || vmp_tcbpf_map_get(map, &expiry_ns) < 0)
+		return false;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return expiry_ns <= (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
 static int act_demote(struct ocf_env *env)
 {
 	json_t *reply;
@@ -382,10 +402,14 @@ static int act_demote(struct ocf_env *env)
 		ocf_log(env, LOG_WARNING, "demote: no pair is named and none of this resource is known here, so there is nothing to demote");
 		return VMP_OCF_OK;
 	}
-	int rc = ask(env, "demote", UINT32_MAX, &reply);
-	if (rc < 0) {
-		ocf_log(env, LOG_WARNING, "demote: %s; nobody renews the lease, so the kernel closes the entry", silence(rc));
-		return VMP_OCF_OK;
+	/* Pacemaker promotes the new primary after this only: a silent daemon is waited for no longer than its entry is open, or as the
+	 * longest hold unless configured otherwise. */
+	int rc;
+	for (unsigned tries = 0; (rc = ask_within(env, "demote", 1000, UINT32_MAX, &reply)) < 0; tries++) {
+		if (tries == 5 || !ocf_left_ms(env) || entry_shut(pair_name(env))) {
+			ocf_log(env, LOG_WARNING, "demote: %s; nobody renews the lease, so the kernel closes the entry", silence(rc));
+			return VMP_OCF_OK;
+		}
 	}
 	int code = reply_code(env, reply, false);
 	json_decref(reply);

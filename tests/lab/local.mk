@@ -19,6 +19,34 @@ EXTRA_DIST += \
 	%D%/apps/apps-state \
 	%D%/apps/bank-state \
 	%D%/history.sh \
+	%D%/faults.sh \
+	%D%/faults/corosync-kill-primary.sh \
+	%D%/faults/cpu-starved.sh \
+	%D%/faults/disk-full-run.sh \
+	%D%/faults/libvirtd-kill-primary.sh \
+	%D%/faults/loss-30.sh \
+	%D%/faults/loss-70.sh \
+	%D%/faults/node-cut-primary.sh \
+	%D%/faults/node-kill-primary.sh \
+	%D%/faults/node-kill-standby.sh \
+	%D%/faults/oneway-from-primary.sh \
+	%D%/faults/oneway-to-primary.sh \
+	%D%/faults/pacemaker-kill-primary.sh \
+	%D%/faults/partition-all.sh \
+	%D%/faults/partition-primary-alone.sh \
+	%D%/faults/partition-standby-alone.sh \
+	%D%/faults/switchover-storm.sh \
+	%D%/faults/two-vms.sh \
+	%D%/faults/vm-and-node.sh \
+	%D%/faults/vm-freeze-standby.sh \
+	%D%/faults/vm-kill-primary.sh \
+	%D%/faults/vm-kill-standby.sh \
+	%D%/faults/vmpaird-freeze-primary.sh \
+	%D%/faults/vmpaird-freeze-standby.sh \
+	%D%/faults/vmpaird-kill-primary.sh \
+	%D%/faults/vmpaird-kill-standby.sh \
+	%D%/faults/vmpaird-restart-primary.sh \
+	%D%/faults/vmpaird-restart-standby.sh \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
 	%D%/bench/idle.sh \

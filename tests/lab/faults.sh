@@ -1,0 +1,174 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# faults.sh [--full | --third] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]: the fault matrix. One running lab with one pair under
+# continuous load serves them all. Each file faults/NAME.sh defines inject (does the harm; may wait for what has to follow from it)
+# and mend (takes it back; nothing where there is nothing to take back). After each fault: the service answers again, Pacemaker
+# and vmpair name the same primary within 10 s, the pair is whole, and no two entries were open at once. Lines of a file's head:
+#   # title: TEXT      for the table         # third: yes      part of --third, what `check` runs
+#   # moves: yes|no    the primary must move, or must not (default: it may)
+#   # serves: no       nobody has to serve before it is mended: Pacemaker may stop what has no quorum
+# --resume goes on behind the last fault of a run that was broken off (results are kept in $LAB_BUILD/faults.tsv).
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=pair.sh
+. "$LAB_SRC/pair.sh"
+
+usage() {
+	echo "usage: tests/lab/faults.sh [--full | --third] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]" >&2
+	exit 2
+}
+
+which=third resume='' seed=1 json='' table=''
+names=()
+while [ $# -gt 0 ]; do
+	case "$1" in
+	--full) which=full ;;
+	--third) which=third ;;
+	--resume) resume=yes ;;
+	--seed) seed=${2?} && shift ;;
+	--json) json=${2?} && shift ;;
+	--table) table=${2?} && shift ;;
+	-*) usage ;;
+	*) names+=("$1") ;;
+	esac
+	shift
+done
+RANDOM=$seed
+results=$LAB_BUILD/faults.tsv # name, title, worst gap ms, moved, agreed ms, result
+entry=${LAB_ENTRY[0]}
+
+head_value() { sed -n "s/^# $2: *//p" "$LAB_SRC/faults/$1.sh" | head -n 1; }
+if [ ${#names[@]} -eq 0 ]; then
+	for f in "$LAB_SRC"/faults/*.sh; do
+		f=$(basename "$f" .sh)
+		[ "$which" != third ] || [ "$(head_value "$f" third)" = yes ] || continue
+		names+=("$f")
+	done
+fi
+[ -n "$resume" ] || : > "$results"
+
+# --- what the faults use -----------------------------------------------------------------------------------------------------
+roles() {
+	holder=$(pair_primary p1)
+	standby=$(pair_standby p1)
+	other=
+	for n in $(lab_all); do [ "$n" = "$holder" ] || [ "$n" = "$standby" ] || other=$n; done
+}
+whole() { wait_for "${1:-120}" pair_whole p1 && roles; }
+# shellcheck disable=SC2034 # ASK is read by a_node
+moved_from() { # moved_from NODE [ASK]: another one is primary
+	local ASK=${2-${ASK-}} now
+	now=$(pair_primary p1)
+	[ -n "$now" ] && [ "$now" != "$1" ]
+}
+wait_moved() { wait_for "${2:-20}" moved_from "$1" "$standby" || fail "$name: no failover"; } # wait_moved FROM [SECONDS], as the standby sees it
+kill_vm() { on "$1" kill -s "${2:-KILL}" "$(vm_pid "$1" p1)"; }
+agree() { # Pacemaker shows the primary that vmpair has, and nothing is open twice
+	local node p
+	node=$(a_node) || return 1
+	p=$(pair_primary p1)
+	[ -n "$p" ] && [ "$(pcmk_promoted p1 "$node")" = "$p" ]
+}
+answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
+
+# one fault under load; a subshell, so that a failed one does not end the matrix
+one() {
+	local name=$1 before epoch0 t0 t1
+	whole || fail "$name: the pair was not whole before"
+	before=$holder
+	epoch0=$(pair_epoch p1)
+	probe_mark "$name"
+	# shellcheck source=/dev/null
+	. "$LAB_SRC/faults/$name.sh"
+	uptime_ms; t0=$REPLY
+	inject
+	if [ "$(head_value "$name" serves)" != no ]; then
+		wait_for 30 answers || fail "$name: nobody answers"
+		wait_for 10 agree || fail "$name: Pacemaker does not know the primary 10 s after the service is back"
+	fi
+	uptime_ms; t1=$REPLY
+	mend
+	whole 120 || fail "$name: the pair is not whole again"
+	wait_for 60 two_members || fail "$name: more than two members"
+	whole 60 || fail "$name: the pair is not whole with two members"
+	case "$(head_value "$name" moves)" in
+	yes) [ "$(pair_epoch p1)" != "$epoch0" ] || fail "$name: the primary should have moved" ;;
+	no) [ "$(pair_epoch p1)" = "$epoch0" ] || fail "$name: the primary moved from $before to $holder without need" ;;
+	esac
+	lab_check_bindings > "$LAB_DIR/proof" 2>&1 || { cat "$LAB_DIR/proof" >&2; exit 3; }
+	printf '%s\t%s\t%s\n' "$(probe_worst)" "$([ "$(pair_epoch p1)" = "$epoch0" ] && echo no || echo yes)" "$((t1 - t0))" > "$LAB_DIR/row"
+}
+two_members() {
+	local n=0 node
+	for node in $(lab_all); do ! on "$node" pgrep -f 'guest=p1,' > /dev/null 2>&1 || n=$((n + 1)); done
+	[ $n = 2 ]
+}
+
+begin() {
+	(set -e; lab_up) > "$LAB_BUILD/faults.up.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults.up.log"; return 1; }
+	lab_load
+	pair_create 1
+	wait_for 120 pair_whole p1
+	probe_start "$entry"
+}
+finish() {
+	probe_stop || true
+	lab_down > /dev/null 2>&1
+}
+trap 'lab_down > /dev/null 2>&1' EXIT
+trap 'exit 130' INT TERM
+
+echo "1..${#names[@]}"
+n=0 failed=0 up=
+for name in "${names[@]}"; do
+	n=$((n + 1))
+	if [ -n "$resume" ] && grep -q "^$name	" "$results"; then
+		echo "ok $n - fault/$name # done before"
+		continue
+	fi
+	if [ -z "$up" ]; then
+		begin || { echo "not ok $n - fault/$name (no lab)"; exit 1; }
+		up=yes
+	fi
+	uptime_ms; t0=$REPLY
+	rc=0
+	log="$LAB_BUILD/fault-$name.log"
+	(set -e; one "$name") > "$log" 2>&1 || rc=$?
+	uptime_ms
+	took=$(((REPLY - t0) / 1000))
+	title=$(head_value "$name" title)
+	case $rc in
+	0)
+		IFS=$'\t' read -r worst moved agreed < "$LAB_DIR/row"
+		printf '%s\t%s\t%s\t%s\t%s\tok\n' "$name" "$title" "$worst" "$moved" "$agreed" >> "$results"
+		echo "ok $n - fault/$name: gap $worst ms, moved: $moved ($took s)"
+		;;
+	77) echo "ok $n - fault/$name # SKIP $(tail -n 1 "$log")" ;;
+	*)
+		failed=$((failed + 1))
+		printf '%s\t%s\t-\t-\t-\tFAILED\n' "$name" "$title" >> "$results"
+		echo "not ok $n - fault/$name ($took s; log: $log)"
+		sed 's/^/# /' "$log" | tail -n 12
+		rm -rf "$LAB_BUILD/lab-logs/fault-$name"
+		lab_logs "$LAB_BUILD/lab-logs/fault-$name" 2> /dev/null || true
+		finish # the next one gets a fresh lab
+		up=
+		[ $rc -ne 3 ] || { echo "Bail out! two entries were open at once"; exit 3; }
+		;;
+	esac
+done
+[ -z "$up" ] || finish
+
+if [ -n "$json" ]; then
+	jq -R -s 'split("\n") | map(select(. != "") | split("\t") | {(.[0]): {title: .[1], worst_gap_ms: .[2], moved: .[3], agreed_ms: .[4], result: .[5]}}) | add' \
+		< "$results" > "$json"
+fi
+if [ -n "$table" ]; then
+	{
+		echo '| fault | worst gap seen by the client, ms | primary moved | two entries open | result |'
+		echo '| --- | ---: | --- | ---: | --- |'
+		awk -F '\t' '{printf "| %s | %s | %s | 0 | %s |\n", $2, $3, $4, $6}' "$results"
+	} > "$table"
+fi
+[ $failed -eq 0 ]

@@ -1,0 +1,5 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+# SPDX-License-Identifier: GPL-2.0-or-later
+# title: nobody hears the primary's node, which hears all; healed
+inject() { old=$holder; for n in $(lab_all); do [ "$n" = "$old" ] || drop_from_to "$old" "$n" c; done; ASK=$standby; wait_moved "$old" 30; }
+mend() { unset ASK; heal; wait_for 60 lab_healthy; }

@@ -1,0 +1,6 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+# SPDX-License-Identifier: GPL-2.0-or-later
+# title: Pacemaker killed on the primary's node, started again
+# moves: no
+inject() { was=$holder; daemon kill "$was" pacemaker; daemon start "$was" pacemaker; }
+mend() { :; }

@@ -1,0 +1,6 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+# SPDX-License-Identifier: GPL-2.0-or-later
+# title: VMs of primary and standby killed within 100 ms
+# moves: yes
+inject() { kill_vm "$holder"; kill_vm "$standby"; }
+mend() { :; }

@@ -1,0 +1,7 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+# SPDX-License-Identifier: GPL-2.0-or-later
+# title: VM of the standby frozen, then thawed
+# moves: no
+inject() { kill_vm "$standby" STOP; wait_for 15 not ready; }
+ready() { [ "$(pair_status "$holder" p1 | jq '[.members[] | select(.running and .ready)] | length')" = 2 ]; }
+mend() { kill_vm "$standby" CONT; }

@@ -1,0 +1,7 @@
+# shellcheck shell=bash disable=SC2034,SC2154,SC2317
+# SPDX-License-Identifier: GPL-2.0-or-later
+# title: vmpaird of the primary killed, back after the failover
+# moves: yes
+# third: yes
+inject() { old=$holder; daemon kill "$old" vmpaird; wait_moved "$old"; }
+mend() { daemon start "$old" vmpaird; }
