@@ -20,7 +20,7 @@
 
 #include "internal/cleanup.h"
 
-enum { RUN_READS = 8, RETRY_NS = 100000000, IOV = 16, TUNNEL_OUT = 65536 };
+enum { RUN_READS = 8, RETRY_NS = 100000000, IOV = 16, TUNNEL_OUT = 65536, LANE_AHEAD = 4096 };
 
 struct vmpr_backend {
 	struct vmpr_src src;
@@ -778,7 +778,11 @@ static void backend_run(struct vmpr_backend *be)
 		else if (!be->reqs.n && !be->tunnel && !be->in_lane && !be->is_idle && !be->connecting)
 			backend_ready(be);
 	}
-	if (mirror(r))
+	if (!mirror(r))
+		return;
+	if (r->role == VMPAIR_STANDBY && r->lane.n < LANE_AHEAD / 2)
+		vmpr_lane_fill(r);
+	else
 		vmpr_lane_pump(r);
 }
 
@@ -826,7 +830,8 @@ void vmpr_lane_fill(struct vmpr_relay *r)
 {
 	struct vmpair_entry e;
 
-	while (r->lane.n < 4096 && vmpair_session_execute(r->session, &e)) {
+	/* a primary that has just taken over puts all of them before what its clients bring */
+	while ((r->role == VMPAIR_PRIMARY || r->lane.n < LANE_AHEAD) && vmpair_session_execute(r->session, &e)) {
 		struct vmpr_req *req = vmpr_req_of(r, &e);
 
 		if (!req) {
@@ -845,11 +850,8 @@ void vmpr_lane_pump(struct vmpr_relay *r)
 {
 	struct vmpr_req *req;
 
-	if (r->lane_paused) {
-		vmpr_export_pump(r);
-		return;
-	}
-	while ((req = r->lane.head)) {
+	/* Paused for an export: what counts as given to the application already still is, nothing else. */
+	while ((req = r->lane.head) && !(r->lane_paused && !req->dispatched)) {
 		struct vmpr_service *sv = req->service;
 
 		if (r->lane_sent > 0 && (r->lane_sv != sv || r->lane_sent >= sv->pipeline))
@@ -872,6 +874,8 @@ void vmpr_lane_pump(struct vmpr_relay *r)
 		r->lane_sent++;
 		backend_send(sv->lane, req, NULL, 0);
 	}
+	if (r->lane_paused)
+		vmpr_export_pump(r);
 }
 
 /* --- tunnels --------------------------------------------------------------------------------------------------------------------------------- */

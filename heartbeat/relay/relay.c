@@ -786,7 +786,9 @@ static void session_events(struct vmpr_relay *r)
 			caught_tell(r, &ev);
 			break;
 		case VMPAIR_EV_EXECUTE:
-			vmpr_lane_fill(r);
+			/* a primary gives its own requests to the lane as they come */
+			if (r->role == VMPAIR_STANDBY)
+				vmpr_lane_fill(r);
 			break;
 		case VMPAIR_EV_NEED_MEMBER:
 			vmpr_ctl_send(&r->ctl, json_pack("{s:s,s:s}", "ev", "need-member", "reason",
