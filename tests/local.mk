@@ -48,6 +48,14 @@ TESTS += $(SYNC_UNIT_TESTS)
 %C%_unit_test_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_session_LDADD = libvmpair.a $(CMOCKA_LIBS)
 endif
+check_PROGRAMS += %D%/sim/sync %D%/sim/sync-bugs
+%C%_sim_sync_SOURCES = %D%/sim/sync.c
+%C%_sim_sync_LDADD = libvmpair.a
+# the wrong variants exist only in this build of the session
+%C%_sim_sync_bugs_SOURCES = %D%/sim/sync.c $(VMPAIR_LIB_SOURCES)
+%C%_sim_sync_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMPAIR_BUGS
+dist_check_SCRIPTS += %D%/sim/sync.sh
+TESTS += %D%/sim/sync.sh
 
 
 # --- network, configuration, persistence ---

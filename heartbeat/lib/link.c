@@ -21,6 +21,7 @@
 
 #define HELLO_LEN 48
 #define WELCOME_LEN 32
+#define TABLE_AHEAD 65536	/* bytes of the table encoded ahead of the connection */
 #define HELLO_PRISTINE 1u
 #define HELLO_FRESH 2u		/* the member id stands for nothing yet */
 #define HELLO_CAN_IMPORT 4u
@@ -44,21 +45,27 @@ static void import_clear(struct vmpair_session *s)
 }
 
 /* What belongs to a connection is forgotten, what was held stays. */
-void vmpair_link_reset(struct vmpair_session *s)
+static void link_forget(struct vmpair_session *s)
 {
 	if (s->role == VMPAIR_PRIMARY)
 		vmpair_caught_set(s, false);
 	if (s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT)
 		vmpair_wipe(s);		/* half a table is none */
 	s->link = LINK_DOWN;
-	s->sending = false;
+	s->sending = s->snapping = false;
 	s->cur = NULL;
+	s->snap_walk = NULL;
 	s->snap_number = 0;
 	s->mark_set = s->confirmed = s->confirm_due = false;
 	s->ev_need_member = s->ev_need_export = false;
 	s->peer_epoch = 0;
 	s->in_len = 0;
 	import_clear(s);
+}
+
+void vmpair_link_reset(struct vmpair_session *s)
+{
+	link_forget(s);
 	vmpair_ctl_clear(s);
 }
 
@@ -85,7 +92,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(struct vmpair_session *s
 	va_start(ap, fmt);
 	vsnprintf(s->reason, sizeof(s->reason), fmt, ap);
 	va_end(ap);
-	vmpair_link_reset(s);
+	link_forget(s);		/* what is queued still leaves: the first of it may have gone in part */
 	rec.data_len = strlen(s->reason);
 	vmpair_ctl_put(s, &rec);
 	s->link = LINK_REFUSED;
@@ -276,24 +283,27 @@ static int put_close(struct vmpair_session *s, uint64_t conn)
 	return vmpair_ctl_put(s, &rec);
 }
 
-/* The table as it is now. What is kept for repeats only goes as far as memory allows; the newest of it counts most. */
+static int put_kept(struct vmpair_session *s)
+{
+	const struct entry *e = s->snap_walk;
+	const struct conn *c = vmpair_conn_find(s, e->conn_id);
+	int r = put_entry(s, e);
+
+	if (r == 0 && (!c || c->closed))
+		r = put_close(s, e->conn_id);
+	s->snap_walk = e->next;
+	return r;
+}
+
+/* What is not finished, as it is now, behind what is kept for repeats: that does not change any more, so it may have been sent before. */
 static int put_table(struct vmpair_session *s)
 {
-	size_t room = s->conf.buffer_bytes > s->mem ? s->conf.buffer_bytes - s->mem : 0;
-	const struct entry *e = s->list[LIST_KEPT].last;
-	const struct conn *c;
+	const struct entry *e;
 	int r = 0;
 
-	while (e && e->prev && room > e->cap + e->stored + 1024) {
-		room -= e->cap + e->stored + 1024;
-		e = e->prev;
-	}
-	for (; e && r == 0; e = e->next) {
-		r = put_entry(s, e);
-		c = vmpair_conn_find(s, e->conn_id);
-		if (r == 0 && (!c || c->closed))
-			r = put_close(s, e->conn_id);
-	}
+	while (s->snap_walk && r == 0)
+		r = put_kept(s);
+	s->snapping = false;
 	for (e = s->list[LIST_LIVE].first; e && r == 0; e = e->next)
 		r = put_entry(s, e);
 	for (e = s->list[LIST_PARTIAL].first; e && r == 0; e = e->next)
@@ -389,12 +399,32 @@ static int on_hello(struct vmpair_session *s, const struct vmpair_record *rec)
 	if (welcome(s, WELCOME_SNAPSHOT, 0) < 0)
 		return -ENOMEM;
 	s->count.snapshots++;
+	s->snapping = true;
+	s->snap_walk = s->list[LIST_KEPT].first;
+	s->link = LINK_TABLE;
 	if (s->conf.kind == VMPAIR_MIRROR) {
 		s->link = LINK_WAIT_EXPORT;
 		s->ev_need_export = true;
-		return 0;
 	}
-	return put_table(s) < 0 ? -ENOMEM : put_end(s);
+	return 0;
+}
+
+/* Goes on with the table, a little at a time. */
+static void table_send(struct vmpair_session *s)
+{
+	int r = 0;
+
+	while (s->snap_walk && s->ctl_bytes < TABLE_AHEAD && r == 0) {
+		r = put_kept(s);
+		s->progress_ns = s->now_ns;
+	}
+	if (r == 0 && !s->snap_walk && s->link == LINK_TABLE) {
+		r = put_table(s);
+		if (r == 0)
+			r = put_end(s);
+	}
+	if (r < 0)
+		vmpair_link_lose(s, "out of memory");
 }
 
 int vmpair_session_export_start(struct vmpair_session *s)
@@ -614,6 +644,10 @@ static int on_snapshot_end(struct vmpair_session *s, const struct vmpair_record 
 		if (vmpair_epoch_add(s, get_le64(d + i), get_le64(d + i + 8)) < 0)
 			return -EPROTO;
 	}
+	if (rec->epoch > s->peer_epoch) {	/* raised by the same primary meanwhile */
+		s->peer_epoch = rec->epoch;
+		vmpair_session_fence(s, rec->epoch);
+	}
 	if (s->epochs[s->n_epochs - 1].first > rec->number || s->epochs[s->n_epochs - 1].epoch > s->peer_epoch ||
 	    (s->list[LIST_LIVE].last && s->list[LIST_LIVE].last->number > rec->number))
 		return -EPROTO;
@@ -798,12 +832,16 @@ size_t vmpair_session_output(struct vmpair_session *s, const void **ret)
 {
 	if (s->link == LINK_DOWN || s->link == LINK_DEAD)
 		return 0;
+	if (s->snapping && s->ctl_bytes < TABLE_AHEAD)
+		table_send(s);
 	if (confirms(s) && !s->ctl_bytes) {
 		struct vmpair_record rec = { .type = VMPAIR_CONFIRM, .number = s->last + (BUG(s, CONFIRM_EARLY) && s->in_len ? 1 : 0) };
 
 		if (vmpair_ctl_put(s, &rec) == 0)
 			s->confirm_due = false;
 	}
+	if (s->link == LINK_DEAD)
+		return 0;
 	if (!vmpair_stream_between(s))
 		return vmpair_stream_out(s, s->ctl_bytes, ret);
 	if (s->ctl_bytes) {
@@ -843,7 +881,7 @@ static bool stalled(const struct vmpair_session *s)
 	if (s->link == LINK_STREAM && s->confirmed)
 		return s->held < s->last;
 	/* A full resynchronisation may take its time, unless clients have to wait for it. */
-	return s->want_room && s->mode == VMPAIR_MODE_ALONE && (s->link == LINK_STREAM || s->link == LINK_EXPORT || s->link == LINK_WAIT_EXPORT);
+	return s->want_room && s->mode == VMPAIR_MODE_ALONE && (s->link == LINK_STREAM || s->link == LINK_EXPORT || s->link == LINK_WAIT_EXPORT || s->link == LINK_TABLE);
 }
 
 static bool alive(const struct vmpair_session *s)

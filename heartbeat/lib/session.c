@@ -278,14 +278,14 @@ static void leave_role(struct vmpair_session *s)
 
 int vmpair_session_standby(struct vmpair_session *s, uint64_t now_ns, uint64_t epoch)
 {
+	bool stale = epoch < s->fence;
+
 	s->now_ns = now_ns;
-	if (epoch < s->fence)
-		return -ESTALE;
 	if (s->role != VMPAIR_STANDBY)
 		leave_role(s);
 	s->role = VMPAIR_STANDBY;
 	vmpair_session_fence(s, epoch);
-	return 0;
+	return stale ? -ESTALE : 0;
 }
 
 void vmpair_session_idle(struct vmpair_session *s)
@@ -794,7 +794,7 @@ void vmpair_session_info(const struct vmpair_session *s, struct vmpair_info *ret
 	ret->role = s->role;
 	ret->mode = s->mode;
 	ret->kind = s->conf.kind;
-	ret->linked = s->link == LINK_STREAM || s->link == LINK_EXPORT || s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT;
+	ret->linked = s->link == LINK_STREAM || s->link == LINK_TABLE || s->link == LINK_EXPORT || s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT;
 	ret->caught_up = s->role == VMPAIR_PRIMARY ? s->caught : s->content == CONTENT_WHOLE;
 	ret->peer_node = s->peer_node;
 	ret->peer_member = s->peer_member;

@@ -92,6 +92,7 @@ enum content { CONTENT_EMPTY, CONTENT_WHOLE, CONTENT_BROKEN };
 enum link {
 	LINK_DOWN,
 	LINK_WAIT_HELLO,	/* primary */
+	LINK_TABLE,		/* primary: table under way (journal) */
 	LINK_WAIT_EXPORT,	/* primary: until the caller has begun */
 	LINK_EXPORT,		/* primary: state under way */
 	LINK_STREAM,		/* both: records */
@@ -163,6 +164,8 @@ struct vmpair_session {
 	size_t in_len, in_cap;
 	struct seg *ctl_first, *ctl_last;
 	size_t ctl_off, ctl_bytes;
+	bool snapping;			/* primary: what is kept for repeats is being sent, snap_walk is next */
+	struct entry *snap_walk;
 	uint64_t snap_number;		/* primary: table as of */
 	struct chunk *import_first, *import_last;
 	size_t import_bytes;

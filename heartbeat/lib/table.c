@@ -182,6 +182,8 @@ static void list_add(struct vmpair_session *s, struct entry *e, enum list which)
 		l->first = e;
 	l->last = e;
 	l->n++;
+	if (which == LIST_KEPT && s->snapping && !s->snap_walk)
+		s->snap_walk = e;
 }
 
 static void list_del(struct vmpair_session *s, struct entry *e)
@@ -195,6 +197,8 @@ static void list_del(struct vmpair_session *s, struct entry *e)
 	}
 	if (s->walk == e)
 		s->walk = e->prev;
+	if (s->snap_walk == e)
+		s->snap_walk = e->next;
 	if (e->prev)
 		e->prev->next = e->next;
 	else

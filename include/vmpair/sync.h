@@ -144,7 +144,10 @@ void vmpair_session_fence(struct vmpair_session *s, uint64_t epoch);
  * The connections of earlier epochs are closed by this: requests of theirs are done as soon as they are answered.
  */
 int vmpair_session_primary(struct vmpair_session *s, uint64_t now_ns, uint64_t epoch);
-/* Standby of the primary of `epoch` or a later one (raises the fence). An open connection of the primary role is lost. -ESTALE: below the fence. */
+/*
+ * Standby of the primary of `epoch` or a later one (raises the fence). An open connection of the primary role is lost. 0; -ESTALE: `epoch` is
+ * below the fence; the role is standby all the same, but that primary will be refused.
+ */
 int vmpair_session_standby(struct vmpair_session *s, uint64_t now_ns, uint64_t epoch);
 /* No role; the content stays. */
 void vmpair_session_idle(struct vmpair_session *s);
