@@ -19,6 +19,7 @@ PACKAGES=(
 	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping
 	busybox-static cpio curl jq procps util-linux redis-server
 )
+BENCH_PACKAGES=(haproxy nginx-light wrk)
 CHECK_PACKAGES=(clang libclang-rt-14-dev shellcheck mandoc valgrind tcpdump bpftool)
 GUARD=/usr/sbin/policy-rc.d
 GUARD_MARK='# made by vmpair run.sh: no service starts while it installs packages'
@@ -37,8 +38,8 @@ usage() {
 		check   unit tests, simulator, sanitizers, second compiler, make distcheck, and the tests in the lab
 		        --quick  without distcheck, sanitizers, second compiler and long lab tests
 		        --full   with long runs of simulator and fuzzers as well
-		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived; NAME: failover, monitor, idle or a
-		        metric (default: all); --runs N repetitions (default 10)
+		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived, and its relay beside HAProxy; NAME:
+		        failover, monitor, idle, relay or a metric (default: all); --runs N repetitions (default 10)
 		lab     the cluster to play with: ./run.sh lab shell n1, then pcs status
 
 		Exit status: 0 all well, 1 a test failed, 2 wrong usage, 3 something needed is missing here.
@@ -327,9 +328,10 @@ cmd_check() {
 # --- demo, bench, lab ----------------------------------------------------------------------------------------------------
 
 cmd_script() { # cmd_script NAME ARG...: tests/lab/NAME.sh in a lab
-	local name=$1
+	local name=$1 more=()
 	shift
-	prepare
+	[ "$name" != bench ] || more=("${BENCH_PACKAGES[@]}")
+	prepare "${more[@]}"
 	lab_ours=yes
 	phase "$name"
 	run "$TOP/tests/lab/$name.sh" "$@" || {

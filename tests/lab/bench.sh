@@ -69,6 +69,20 @@ for b in "$LAB_SRC"/bench/*.sh; do
 	LAB_NODES=$(head_value "$b" nodes) LAB_VMPAIRD=$(head_value "$b" vmpaird)
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
+	if [ "$(head_value "$b" lab)" = no ]; then # it makes what it needs itself
+		BENCH_NO_LAB=yes setsid "$b" > "$logs/samples" 2> "$logs/bench.log" &
+		child=$!
+		wait "$child"
+		rc=$?
+		child=
+		if [ $rc -ne 0 ]; then
+			failed=1
+			log "$name failed; logs: $logs"
+			tail -n 5 "$logs/bench.log" >&2
+		fi
+		cat "$logs/samples" >> "$samples"
+		continue
+	fi
 	if (set -e; lab_up) > "$logs/up.log" 2>&1 && lab_load; then
 		setsid "$b" > "$logs/samples" 2> "$logs/bench.log" &
 		child=$!
@@ -107,6 +121,7 @@ result=$(jq -nR '
 # one line per event, one column per product
 jq -r '
 	def cell($m): .[$m] as $v | if $v then "\($v.median * 10 | round / 10) (\($v.p99 * 10 | round / 10)) \($v.unit)" else "-" end;
+	select(any(keys[]; test("^(failover|monitor)\\."))) |
 	["client gap, median (p99)", "vmpair", "VirtualDomain", "IPaddr2", "keepalived 100 ms"],
 	["virtual machine killed", cell("failover.vm_kill.vmpair"), cell("failover.vm_kill.virtualdomain"), "", ""],
 	["primary\u0027s node cut off", cell("failover.node_cut.vmpair"), "", cell("failover.node_cut.ipaddr2"),
@@ -114,7 +129,15 @@ jq -r '
 	["planned move", cell("failover.switchover.vmpair"), "", cell("failover.switchover.ipaddr2"), ""],
 	["monitor action", cell("monitor.vmpair"), cell("monitor.virtualdomain"), cell("monitor.ipaddr2"), ""]
 	| @tsv' <<< "$result" | awk -F '\t' '{printf "%-26s %-24s %-26s %-24s %s\n", $1, $2, $3, $4, $5}'
-jq -r 'to_entries[] | select(.key | (test("^(failover\\.(vm_kill|node_cut|switchover)|monitor)\\.") | not) or endswith(".later"))
+jq -r '
+	def cell($m): .[$m] as $v | if $v then "\($v.median | round) \($v.unit)" else "-" end;
+	def share($m): .[$m].median as $v | .["relay.rps.haproxy_http"].median as $h | if $v and $h then "\(100 * $v / $h | round) %" else "-" end;
+	select(any(keys[]; test("^relay\\.(rps|latency_1c_us)\\.")))
+	| ["relay, median", "64 connections", "of HAProxy", "1 connection"],
+	(("direct", "haproxy_http", "haproxy_tcp", "vmpair_sync", "vmpair_degraded") as $n
+		| [$n, cell("relay.rps.\($n)"), share("relay.rps.\($n)"), cell("relay.latency_1c_us.\($n)")])
+	| @tsv' <<< "$result" | awk -F '\t' '{printf "%-26s %-24s %-26s %s\n", $1, $2, $3, $4}'
+jq -r 'to_entries[] | select(.key | (test("^(relay\\.(rps|latency_1c_us)|failover\\.(vm_kill|node_cut|switchover)|monitor)\\.") | not) or endswith(".later"))
 	| [.key, "\(.value.median) (\(.value.p99)) \(.value.unit), \(.value.n) samples"] | @tsv' <<< "$result" |
 	awk -F '\t' '{printf "%-36s %s\n", $1, $2}'
 exit $failed

@@ -2,6 +2,10 @@
 # Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
 noinst_PROGRAMS += tests/lab/nodeinit tests/lab/probe
 check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt tests/lab/history
+# the daemons' side and the clients of bench/relay.sh
+noinst_PROGRAMS += tests/lab/relaydrive tests/lab/crowd
+tests_lab_relaydrive_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+tests_lab_relaydrive_LDADD = $(JANSSON_LIBS)
 tests_lab_history_SOURCES = %D%/apps/history.c
 
 # The daemon with faults that can be switched on: to see the checks of the lab fail.
@@ -53,6 +57,7 @@ EXTRA_DIST += \
 	%D%/bench/ipaddr2.sh \
 	%D%/bench/keepalived.sh \
 	%D%/bench/lib.sh \
+	%D%/bench/relay.sh \
 	%D%/bench/virtualdomain.sh \
 	%D%/demo.sh \
 	%D%/lab.sh \

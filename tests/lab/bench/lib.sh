@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# For scripts in tests/lab/bench/. Each runs in a lab of its own (heads as in run-tests.sh, and "# metrics: NAME..."),
+# For scripts in tests/lab/bench/. Each runs in a lab of its own (heads as in run-tests.sh, and "# metrics: NAME..."; "# lab: no": without one),
 # takes $RUNS samples of each of its metrics that `wanted` names, and prints them with `sample` as it goes.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-lab_load
+[ -n "${BENCH_NO_LAB-}" ] || lab_load
 : "${RUNS:=10}"
 
 sample() { echo "sample $1 $2 $3"; } # sample METRIC UNIT VALUE
