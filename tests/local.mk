@@ -317,7 +317,10 @@ tests_fuzz_fuzz_frame_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_fuzz_fuzz_frame_CFLAGS = $(WARN_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 tests_fuzz_fuzz_frame_LDFLAGS = -fsanitize=fuzzer,address,undefined
 endif
-check_PROGRAMS += tests/bench/frame_bench
+# bench/relay.sh of the lab runs these two
+noinst_PROGRAMS += tests/bench/codec_bench tests/bench/frame_bench
+tests_bench_codec_bench_SOURCES = tests/bench/codec_bench.c
+tests_bench_codec_bench_LDADD = libvmpair.la
 tests_bench_frame_bench_SOURCES = tests/bench/frame_bench.c
 tests_bench_frame_bench_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_bench_frame_bench_LDADD = libvmpframe.la

@@ -5,7 +5,7 @@
  * HTTP clients with one connection each: all connect and have one request answered, then stay idle. Lines:
  *   (start)             idle                          all have been answered once
  *   fly                 flying                        FLYING of them have sent a request that carries an id, and wait
- *   reconnect           first NS  all NS LATE FAILED  every client connects anew, all at once, and asks: those in flight repeat their
+ *   reconnect           first NS  all NS LATE FAILED  every client connects anew, as fast as that goes, and asks: those in flight repeat their
  *                                                     request with its id. When the first and the last was answered (CLOCK_MONOTONIC);
  *                                                     LATE: how many took more than 1 s, FAILED: answered by something but status 200
  *   quit                or the end of input
@@ -29,6 +29,7 @@
 #define STUCK_MS 60000
 #define RETRY_NS 5000000u
 #define AT_ONCE 500	/* at the start only: connections being made */
+#define BURST 16	/* connections begun before it is looked what has come: one process stands for many hosts */
 
 enum { DOWN, ASKED, IDLE };
 
@@ -80,8 +81,7 @@ static void hang_up(struct client *c)
 {
 	close(c->fd);
 	c->fd = -1;
-	if (!storm)
-		lost++;
+	lost++;
 	c->retry_at = now_ns() + RETRY_NS;
 	c->state = DOWN;
 }
@@ -153,10 +153,9 @@ static void run(long want)
 	for (;;) {
 		int n;
 
-		if (want >= 0 && !storm)
-			for (; begun < n_clients && begun < answered + AT_ONCE; begun++)
-				dial(&clients[begun]);
-		n = epoll_wait(ep, events, 512, want < 0 ? 0 : storm ? 5 : 100);
+		for (unsigned int i = 0; i < BURST && want >= 0 && begun < n_clients && (storm || begun < answered + AT_ONCE); i++)
+			dial(&clients[begun++]);
+		n = epoll_wait(ep, events, 512, want < 0 || begun < n_clients ? 0 : storm ? 5 : 100);
 		for (int i = 0; i < n; i++)
 			event(events[i].data.ptr, events[i].events);
 		if (want < 0 || answered >= (unsigned long)want)
@@ -170,9 +169,9 @@ static void run(long want)
 			fprintf(stderr, "crowd: %u answers of %ld\n", answered, want);
 			die("no answers");
 		}
-		if (n < 512)
-			for (unsigned int i = 0; i < n_clients; i++)
-				if (clients[i].fd < 0 && (storm || i < begun) && now_ns() >= clients[i].retry_at)
+		if (n < 512 && lost)
+			for (unsigned int i = 0; i < begun; i++)
+				if (clients[i].fd < 0 && now_ns() >= clients[i].retry_at)
 					dial(&clients[i]);
 	}
 }
@@ -213,8 +212,10 @@ int main(int argc, char **argv)
 	while (fgets(line, sizeof(line), stdin)) {
 		if (strcmp(line, "fly\n") == 0) {
 			for (unsigned int i = 0; i < n_flying; i++) {
-				clients[i].flying = true;
-				ask(&clients[i]);
+				struct client *c = &clients[(uint64_t)i * n_clients / n_flying];	/* evenly among the others */
+
+				c->flying = true;
+				ask(c);
 			}
 			run(-1);
 			printf("flying\n");
@@ -228,8 +229,6 @@ int main(int argc, char **argv)
 				clients[i].state = DOWN;
 			}
 			storm_ns = now_ns();
-			for (unsigned int i = 0; i < n_clients; i++)
-				dial(&clients[i]);
 			run((long)n_clients);
 			printf("first %" PRIu64 " all %" PRIu64 " %u %u\n", first_ns, now_ns(), late, failed);
 		} else {
