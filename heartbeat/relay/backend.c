@@ -130,6 +130,7 @@ static void backend_close(struct vmpr_backend *be)
 		be->sv->lane = NULL;
 	else
 		be->sv->n_backends--;
+	be->sv->n_connecting -= be->connecting;
 	if (be->prev)
 		be->prev->next = be->next;
 	else
@@ -189,9 +190,19 @@ static void req_fail(struct vmpr_req *req, enum vmp_refuse why)
 }
 
 /* --- connections ---------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Connections are made a few at a time: after a takeover a thousand requests are to be executed at once, and clients should not
+ * have to wait until the last of them has its own connection. The first ones serve others by then.
+ */
+static bool may_connect(const struct vmpr_service *sv)
+{
+	return sv->n_backends < sv->r->conf.max_backends && sv->n_connecting < VMPR_CONNECTING;
+}
+
 static void queue_pump(struct vmpr_service *sv)
 {
-	while (sv->queue.n && (sv->idle || sv->n_backends < sv->r->conf.max_backends) && sv->r->ev.now_ns >= sv->retry_at_ns) {
+	while (sv->queue.n && (sv->idle || may_connect(sv)) && sv->r->ev.now_ns >= sv->retry_at_ns) {
 		struct vmpr_req *req = vmpr_list_pop(&sv->queue);
 
 		req_unpark(req);
@@ -289,11 +300,14 @@ static void backend_event(struct vmpr_src *s, uint32_t events)
 			return;
 		}
 		be->connecting = false;
+		be->sv->n_connecting--;
 		vmpr_tmo_stop(&be->tmo);
 		if (be->reqs.n)
 			vmpr_tmo_arm(&r->ev, &r->t_answer, &be->tmo);
 		if (be->in_lane)
 			vmpr_lane_pump(r);
+		else
+			queue_pump(be->sv);
 		if (be->gone)
 			return;
 	}
@@ -358,6 +372,7 @@ static struct vmpr_backend *backend_new(struct vmpr_service *sv)
 	if (vmpr_src_add(&r->ev, &be->src, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, backend_event) < 0)
 		goto fail;
 	(void)TAKE_FD(fd);
+	sv->n_connecting += be->connecting;
 	if (be->connecting)
 		vmpr_tmo_arm(&r->ev, &r->t_connect, &be->tmo);
 	be->next = r->backends;
@@ -433,7 +448,7 @@ static void pool_send(struct vmpr_req *req, const void *data, size_t len)
 			sv->idle = be->inext;
 			be->is_idle = false;
 			vmpr_tmo_stop(&be->tmo);
-		} else if (sv->n_backends < r->conf.max_backends) {
+		} else if (may_connect(sv)) {
 			be = backend_new(sv);
 			if (be) {
 				sv->n_backends++;

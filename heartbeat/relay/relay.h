@@ -35,6 +35,7 @@ enum {
 	VMPR_OUT_HIGH = 256 * 1024,  /* a client that owes so much stops its backend, until ... */
 	VMPR_OUT_LOW = 64 * 1024,
 	VMPR_OUT_MAX = 64 << 20,     /* a lane cannot stop for one client: it is dropped */
+	VMPR_CONNECTING = 64,	     /* connections to one application being made at once */
 	VMPR_ACCEPTS = 256,	     /* a round */
 	VMPR_PIPELINE = 128,	     /* requests of one client, or of the lane, under way at once where the framing allows more than one */
 };
@@ -77,7 +78,7 @@ struct vmpr_service {
 	struct vmpr_addr backend;
 	struct vmpr_backend *lane; /* mirror: its part of the lane */
 	struct vmpr_backend *idle; /* connected, nothing under way; the newest first */
-	unsigned int n_backends;
+	unsigned int n_backends, n_connecting;
 	struct vmpr_req_list queue; /* no connection to be had */
 	uint64_t retry_at_ns;	    /* 0, or: the application could not be reached, try again then */
 };
