@@ -606,7 +606,7 @@ static int answer_part(struct vmpr_backend *be, struct vmpr_req *req, const char
 {
 	const struct vmp_part *part = &be->part;
 	size_t cut[3] = { part->used, part->used, part->used };
-	bool done = part->flags & VMP_PART_DONE;
+	bool done = part->flags & VMP_PART_DONE, varies = mirror(be->sv->r) && (req->flags & VMP_UNIT_VARIES);
 
 	if (part->flags & VMP_PART_SWALLOW)
 		return 0;
@@ -621,7 +621,7 @@ static int answer_part(struct vmpr_backend *be, struct vmpr_req *req, const char
 		if (be->part_done > cut[i] || (be->part_done == cut[i] && !last))
 			continue;
 		n = answer_put(req, p + be->part_done, cut[i] - be->part_done,
-			       (i == 1 && cut[0] < cut[1] ? VMPAIR_NO_DIGEST : 0) | (done && last ? VMPAIR_LAST : 0), more || !last);
+			       (varies || (i == 1 && cut[0] < cut[1]) ? VMPAIR_NO_DIGEST : 0) | (done && last ? VMPAIR_LAST : 0), more || !last);
 		if (n < 0)
 			return n;
 		be->part_done = cut[i];
