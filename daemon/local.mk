@@ -44,7 +44,7 @@ libvmpaird_la_SOURCES += \
 # --- what the agents and the command line share with the daemon: needs nothing but jansson ---
 noinst_LTLIBRARIES += libvmpctl.la
 libvmpctl_la_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-libvmpctl_la_LIBADD = $(JANSSON_LIBS)
+libvmpctl_la_LIBADD = libvmpframe.la $(JANSSON_LIBS)
 libvmpctl_la_SOURCES = \
 	%D%/addr.c %D%/addr.h \
 	%D%/ctlclient.c %D%/ctlclient.h \

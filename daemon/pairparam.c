@@ -74,9 +74,10 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "Services of the relay",
 	 "What the relay serves, as FRAMING:PORT or FRAMING:PORT:BACKENDPORT, up to 16, separated by blanks, for example "
 	 "'http1:80:8080 resp:6379'. Clients come to PORT of the entry addresses, the application listens on BACKENDPORT (default: the same) "
-	 "of the member. Framings: http1; resp (Redis); line; length (a length before each message); stream (no requests, only bytes). "
+	 "of the member. Framings: http1; resp (Redis); line; length-prefixed; stream (no requests, only bytes). "
 	 "Options follow the framing, as in 'line,id=2:7000' (the second field is the request's id) or "
-	 "'length,width=4,endian=big,id=0+16:7001' (the id's place after the length). Required with relay=host and relay=guest."},
+	 "'length-prefixed,width=4,little,inclusive,id=0+16:7001' (bytes and order of the length, whether it counts itself, and the id's place "
+	 "after it). Required with relay=host and relay=guest."},
 	{"sync", VMP_PARAM_SELECT, false, false, false, "journal", opt_sync,
 	 "What the standby does with requests",
 	 "journal: it keeps them and executes the unfinished ones when it takes over; for members that share their state behind an application "

@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heartbeat/frame/frame.h"
 #include "internal/cleanup.h"
-
-enum { ID_MAX = 128, OFFSET_MAX = 4096 };
 
 __attribute__((format(printf, 3, 4)))
 static int bad(char *reason, size_t size, const char *fmt, ...)
@@ -36,67 +35,21 @@ static bool number(const char *s, unsigned long min, unsigned long max, unsigned
 	return errno == 0 && *ret >= min && *ret <= max;
 }
 
-static bool option(struct vmp_service *s, const char *name, const char *value)
-{
-	bool line = !strcmp(s->framing, "line"), length = !strcmp(s->framing, "length");
-	unsigned long a, b;
-	const char *end;
-
-	if (line && !strcmp(name, "id")) {
-		if (!number(value, 1, 99, &a, &end) || *end)
-			return false;
-		s->line_field = (uint8_t)a;
-		return true;
-	}
-	if (length && !strcmp(name, "width")) {
-		if (!number(value, 1, 8, &a, &end) || *end || (a & (a - 1)))
-			return false;
-		s->width = (uint8_t)a;
-		return true;
-	}
-	if (length && !strcmp(name, "endian")) {
-		s->little = !strcmp(value, "little");
-		return s->little || !strcmp(value, "big");
-	}
-	if (length && !strcmp(name, "id")) {
-		if (!number(value, 0, OFFSET_MAX, &a, &end) || *end != '+' || !number(end + 1, 1, ID_MAX, &b, &end) || *end)
-			return false;
-		s->id_offset = (uint16_t)a;
-		s->id_len = (uint8_t)b;
-		return true;
-	}
-	return false;
-}
-
 static int parse_one(char *word, struct vmp_service *s, char *reason, size_t size)
 {
-	static const char *const framings[] = { "http1", "resp", "line", "length", "stream" };
-	char shown[80], *ports = strchr(word, ':'), *opts, *save = NULL;
+	char shown[80], *ports = strchr(word, ':');
+	struct vmp_frame_conf frame;
 	const char *end;
 	unsigned long port, backend;
-	unsigned i = 0;
 
 	snprintf(shown, sizeof(shown), "%s", word);
 	if (!ports)
 		return bad(reason, size, "'%s' is not FRAMING:PORT or FRAMING:PORT:BACKENDPORT", shown);
 	*ports++ = '\0';
-	opts = strchr(word, ',');
-	if (opts)
-		*opts++ = '\0';
-	while (i < ARRAY_SIZE(framings) && strcmp(framings[i], word))
-		i++;
-	if (i == ARRAY_SIZE(framings))
-		return bad(reason, size, "'%s': the framing is none of http1, resp, line, length, stream", shown);
-	*s = (struct vmp_service){ .width = 4 };
+	if (strlen(word) >= sizeof(s->framing) || vmp_framing_parse(word, &frame) < 0)
+		return bad(reason, size, "'%s': the framing is none of http1, resp, line, length-prefixed, stream, or has not this option", shown);
+	*s = (struct vmp_service){ 0 };
 	snprintf(s->framing, sizeof(s->framing), "%s", word);
-	for (char *o = opts ? strtok_r(opts, ",", &save) : NULL; o; o = strtok_r(NULL, ",", &save)) {
-		char *value = strchr(o, '=');
-
-		if (value)
-			*value++ = '\0';
-		if (!value || !option(s, o, value))
-			return bad(reason, size, "'%s': option '%s' is not known to %s, or has no valid value", shown, o, s->framing);
-	}
 	if (!number(ports, 1, 65535, &port, &end) || (*end && *end != ':'))
 		return bad(reason, size, "'%s' has no port of 1 to 65535", shown);
 	backend = port;
@@ -140,16 +93,6 @@ json_t *vmp_services_json(const struct vmp_service *s, unsigned n)
 	for (unsigned i = 0; i < n; i++, s++) {
 		json_t *o = json_pack("{s:s s:i s:i}", "framing", s->framing, "port", s->port, "backend_port", s->backend_port);
 
-		if (s->line_field)
-			json_object_set_new(o, "line_field", json_integer(s->line_field));
-		if (!strcmp(s->framing, "length")) {
-			json_object_set_new(o, "width", json_integer(s->width));
-			json_object_set_new(o, "endian", json_string(s->little ? "little" : "big"));
-			if (s->id_len) {
-				json_object_set_new(o, "id_offset", json_integer(s->id_offset));
-				json_object_set_new(o, "id_len", json_integer(s->id_len));
-			}
-		}
 		if (json_array_append_new(a, o) < 0) {
 			json_decref(a);
 			return NULL;

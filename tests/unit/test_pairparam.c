@@ -155,7 +155,7 @@ static void relay_parameters(void **state)
 	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
 	assert_true(p.entry_mode == VMP_ENTRY_BRIDGE && p.relay == VMP_RELAY_NONE && p.n_services == 0);
 	json_decref(j);
-	j = with_relay("host", "host", "http1:80:8080 resp:6379 line,id=2:7000 length,width=2,endian=little,id=0+16:7001 stream:22");
+	j = with_relay("host", "host", "http1:80:8080 resp:6379 line,id=2:7000 length-prefixed,width=2,little,id=0+16:7001 stream:22");
 	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
 	assert_int_equal(p.entry_mode, VMP_ENTRY_HOST);
 	assert_int_equal(p.relay, VMP_RELAY_HOST);
@@ -163,13 +163,12 @@ static void relay_parameters(void **state)
 	assert_string_equal(p.service[0].framing, "http1");
 	assert_true(p.service[0].port == 80 && p.service[0].backend_port == 8080);
 	assert_true(p.service[1].port == 6379 && p.service[1].backend_port == 6379);
-	assert_int_equal(p.service[2].line_field, 2);
-	assert_true(p.service[3].width == 2 && p.service[3].little && p.service[3].id_offset == 0 && p.service[3].id_len == 16);
+	assert_string_equal(p.service[3].framing, "length-prefixed,width=2,little,id=0+16");
 	assert_true(p.sync == VMP_SYNC_JOURNAL && p.redo == VMP_REDO_IDEMPOTENT);
 	assert_true(p.sync_buffer == 64u << 20 && p.max_request == 1u << 20 && p.answer_keep_ms == 60000 && p.sync_timeout_ms == 300);
 	s = vmp_services_json(p.service, p.n_services);
 	assert_int_equal(json_array_size(s), 5);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(s, 3), "endian")), "little");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(s, 2), "framing")), "line,id=2");
 	json_decref(s);
 	json_object_set_new(j, "redo", json_string("never"));
 	json_object_set_new(j, "max_request", json_string("2M"));
@@ -208,8 +207,8 @@ static void relay_combinations_are_checked(void **state)
 		{"host", "host", "http1:80:", "services"}, {"host", "host", "http1:80:8080:1", "services"},
 		{"host", "host", "http1:65536", "services"}, {"host", "host", "http1:80 resp:80", "services"}, {"host", "host", " ", "services"},
 		{"host", "host", "line,id=0:7", "services"}, {"host", "host", "line,width=2:7", "services"},
-		{"host", "host", "length,width=3:7", "services"}, {"host", "host", "length,endian=up:7", "services"},
-		{"host", "host", "length,id=3:7", "services"}, {"host", "host", "length,id=0+129:7", "services"},
+		{"host", "host", "length-prefixed,width=3:7", "services"}, {"host", "host", "length-prefixed,endian=up:7", "services"},
+		{"host", "host", "length-prefixed,id=3:7", "services"}, {"host", "host", "length-prefixed,id=0+129:7", "services"},
 		{"host", "host", "http1,id=2:7", "services"},
 		{"host", "host", "stream:1 stream:2 stream:3 stream:4 stream:5 stream:6 stream:7 stream:8 stream:9 stream:10 stream:11 stream:12 "
 		 "stream:13 stream:14 stream:15 stream:16 stream:17", "services"},

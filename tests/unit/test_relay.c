@@ -277,7 +277,7 @@ static void commands_are_written(void **state)
 				      .port_max = 7799, .backend = "192.168.77.2", .bind = "10.0.0.2", .keys = "/run/k" };
 	json_t *o = json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:s}", "pair", "web", "domain", "/x", "entry", "10.0.0.10/24 fd00::10/64",
 			      "entry_nic", "br0", "internal_net", "192.168.77.0/24", "entry_mode", "host", "relay", "host", "services",
-			      "http1:80:8080 length,width=2,id=1+8:7000", "redo", "all");
+			      "http1:80:8080 length-prefixed,width=2,id=1+8:7000", "redo", "all");
 	uint64_t v;
 
 	(void)state;
@@ -304,7 +304,7 @@ static void commands_are_written(void **state)
 	memset(p.import_cmd, '\1', sizeof(p.import_cmd) - 1); /* six characters each in JSON */
 	p.n_services = VMP_MAX_SERVICES;
 	for (unsigned i = 0; i < VMP_MAX_SERVICES; i++)
-		p.service[i] = (struct vmp_service){ .framing = "length", .port = 65535, .backend_port = 65535, .width = 8, .id_offset = 4096, .id_len = 128 };
+		p.service[i] = (struct vmp_service){ .framing = "length-prefixed,width=8,little,inclusive,id=0+128", .port = 65535, .backend_port = 65535 };
 	assert_null(vmp_relay_config_line(&c));
 }
 
