@@ -260,6 +260,9 @@ bool vmp_member_flip_pending(struct vmp_member *m);
 
 /* --- sync.c: a member's relay --- */
 bool vmp_sync_wanted(const struct vmp_member *m);
+/* Before the VM starts: what a relay in it finds at its start. */
+int vmp_sync_prepare(struct vmp_member *m, char *reason, size_t size);
+void vmp_sync_guest_paths(const struct vmp_member *m, char *channel, size_t channel_size, char *keys, size_t keys_size);
 bool vmp_sync_ready(const struct vmp_member *m); /* none is wanted, or it runs */
 void vmp_sync_start(struct vmp_member *m);       /* the VM runs */
 void vmp_sync_stop(struct vmp_member *m);

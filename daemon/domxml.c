@@ -677,6 +677,11 @@ static int make_sysinfo(struct ctx *c)
 	if (p->internal)
 		ok = ok && add_fwcfg(fw, "internal-address", vmp_addr_str(&p->slot->internal, true, addr)) &&
 		     add_fwcfg(fw, "internal-mac", vmp_mac_str(p->slot->internal_mac, buf));
+	if (p->relay_keys) {
+		xmlNodePtr e = add(fw, "entry", NULL);
+
+		ok = ok && set_attr(e, "name", FWCFG "relay-keys") && set_attr(e, "file", p->relay_keys);
+	}
 	if (!p->entry_nic)
 		return ok ? 0 : no_memory(c);
 	buf[0] = '\0';
@@ -685,6 +690,28 @@ static int make_sysinfo(struct ctx *c)
 					vmp_addr_str(&p->entry[i], true, addr));
 	ok = ok && add_fwcfg(fw, "entry", buf) && add_fwcfg(fw, "entry-mac", vmp_mac_str(c->out->entry_mac, addr));
 	return ok ? 0 : no_memory(c);
+}
+
+/* The daemon's way to the relay in the guest. */
+static int make_channel(struct ctx *c)
+{
+	xmlNodePtr ch, n;
+
+	for (ch = child(c->devices, "channel"); ch; ch = next_named(ch->next, "channel")) {
+		n = child(ch, "target");
+		if (n && attr_is(n, "name", VMP_DOMXML_RELAY_PORT))
+			return bad(c, ch, "the channel " VMP_DOMXML_RELAY_PORT " is vmpair's own (remove it)");
+	}
+	if (!c->par->relay_channel)
+		return 0;
+	ch = add(c->devices, "channel", NULL);
+	if (!set_attr(ch, "type", "unix"))
+		return no_memory(c);
+	n = add(ch, "source", NULL);
+	if (!set_attr(n, "mode", "bind") || !set_attr(n, "path", c->par->relay_channel))
+		return no_memory(c);
+	n = add(ch, "target", NULL);
+	return set_attr(n, "type", "virtio") && set_attr(n, "name", VMP_DOMXML_RELAY_PORT) ? 0 : no_memory(c);
 }
 
 static int transform(struct ctx *c)
@@ -709,6 +736,8 @@ static int transform(struct ctx *c)
 		rc = make_firmware(c);
 	if (rc == 0)
 		rc = make_sysinfo(c);
+	if (rc == 0)
+		rc = make_channel(c);
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < ARRAY_SIZE(on); i++) {

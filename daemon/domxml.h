@@ -40,6 +40,8 @@ struct vmp_domxml_params {
 	const struct vmp_internal_net
 		*internal;    /* NULL = none; with an empty bridge the only other bridge NIC is meant */
 	const char *disk_dir; /* directory of this pair's overlays: absolute path */
+	const char *relay_channel; /* NULL, or the socket of the channel to the relay in the guest */
+	const char *relay_keys;    /* and the file with its keys, which the guest finds as fw_cfg entry */
 	bool shaping_ok;      /* kernel >= 6.6: <bandwidth><outbound> on the entry NIC does no harm to the gate */
 };
 
@@ -61,6 +63,9 @@ struct vmp_domxml {
 };
 
 void vmp_domxml_init(void);
+
+/* Name of the channel inside the guest: /dev/virtio-ports/NAME. */
+#define VMP_DOMXML_RELAY_PORT "org.vmpair.relay.0"
 
 /*
  * The member's domain XML from `text`; `name` (a file name) stands in messages. *ret_ is freed with vmp_domxml_free().

@@ -584,6 +584,7 @@ struct job {
 	struct vmp_slot slot;
 	struct vmp_pair_params params;
 	struct vmp_internal_net internal;
+	char relay_channel[VMP_CONF_STR + 96], relay_keys[VMP_CONF_STR + 96]; /* "" = no relay in the guest */
 	struct vmp_domxml *dom;
 	int rc, done_fd[2];
 	char reason[200];
@@ -615,6 +616,8 @@ static void *job_run(void *arg)
 		.n_entry = j->params.n_entry,
 		.internal = j->params.has_internal ? &j->internal : NULL,
 		.disk_dir = j->disk_dir,
+		.relay_channel = j->relay_channel[0] ? j->relay_channel : NULL,
+		.relay_keys = j->relay_keys[0] ? j->relay_keys : NULL,
 		.shaping_ok = kernel_at_least(6, 6),
 	};
 	CLEANUP_FREE char *text = NULL;
@@ -754,6 +757,7 @@ static int begin_job(struct vmp_member *m)
 	j->slot = m->slot;
 	j->params = m->params;
 	j->internal = m->internal;
+	vmp_sync_guest_paths(m, j->relay_channel, sizeof(j->relay_channel), j->relay_keys, sizeof(j->relay_keys));
 	if (pipe2(j->done_fd, O_CLOEXEC | O_NONBLOCK) < 0) {
 		r = -errno;
 		free(j);
@@ -800,6 +804,7 @@ bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id)
 
 void vmp_member_start(struct vmp_member *m, uint64_t token)
 {
+	char reason[VMP_CONF_STR + 200] = "";
 	int r;
 
 	if (m->phase == VMP_HOST_RUNNING) {
@@ -820,11 +825,13 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 		start_failed(m, VMP_OCF_ERR_INSTALLED, "no register is left for another pair name: see vmpaird(8), RECOVERY");
 		return;
 	}
-	r = register_virt(m);
+	r = vmp_sync_prepare(m, reason, sizeof(reason));
+	if (r == 0)
+		r = register_virt(m);
 	if (r == 0)
 		r = begin_job(m);
 	if (r < 0) {
-		start_failed(m, VMP_OCF_ERR_GENERIC, strerror(-r));
+		start_failed(m, VMP_OCF_ERR_GENERIC, reason[0] ? reason : strerror(-r));
 		return;
 	}
 	/* A daemon that dies before libvirt has answered: its successor must know whose VM it is that then runs. */

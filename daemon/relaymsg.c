@@ -178,6 +178,8 @@ char *vmp_relay_config_line(const struct vmp_relay_config *c)
 		      "redo", redos[p->redo], "sync_buffer", (json_int_t)p->sync_buffer, "answer_keep_ms", (json_int_t)p->answer_keep_ms,
 		      "max_request", (json_int_t)p->max_request, "peer_timeout_ms", (json_int_t)p->sync_timeout_ms, "hb_ms",
 		      (json_int_t)c->hb_ms, "keys", c->keys, "bind", c->bind, "port_min", (int)c->port_min, "port_max", (int)c->port_max);
+	if (o && c->pristine)
+		json_object_set_new(o, "pristine", json_true());
 	if (o && p->export_cmd[0])
 		json_object_set_new(o, "export", json_string(p->export_cmd));
 	if (o && p->import_cmd[0])

@@ -56,6 +56,7 @@ struct vmp_relay_config {
 	uint8_t node;
 	uint32_t hb_ms;
 	uint16_t port_min, port_max;
+	bool pristine;			/* the member is as the template made it */
 	char backend[VMP_ADDR_STRLEN];	/* the member */
 	char bind[VMP_ADDR_STRLEN];	/* where the other relay comes to */
 	const char *keys;		/* path */

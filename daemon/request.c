@@ -345,6 +345,18 @@ static json_t *said(const json_t *p, bool there, const char *key)
 	return there ? json_object_get(p, key) : NULL;
 }
 
+static void relay_status(json_t *r, const char *node, json_t *member, json_t *problems)
+{
+	uint64_t diverged = vmp_relay_count(json_object_get(r, "stats"), "diverged");
+
+	json_object_set(member, "relay", r);
+	if (*get_text(r, "reason"))
+		json_array_append_new(problems, json_sprintf("%s: %s", node, get_text(r, "reason")));
+	if (diverged)
+		json_array_append_new(problems, json_sprintf("%s: %llu answers differ from the primary's (vmpair events names them)", node,
+							     (unsigned long long)diverged));
+}
+
 static json_t *pair_status(struct vmp_daemon *d, const char *name)
 {
 	struct vmp_member *m = vmp_member_by_name(d, name);
@@ -355,7 +367,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 	unsigned n_members = 0, primary = 0;
 	const char *rsc = "", *mode = "none", *frozen_reason = "";
 	json_t *lease = json_null();
-	bool frozen = false, entry_open = false;
+	bool frozen = false, entry_open = false, relay = false;
 	json_int_t held_ms = have && v.hold_end_ns > now ? (json_int_t)((v.hold_end_ns - now) / ms_ns) : 0;
 	json_int_t epoch = have ? (json_int_t)v.reg.state.epoch : 0;
 
@@ -391,6 +403,11 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 							 said(p, there, "score"), "reason", there ? get_text(p, "reason") : ""));
 		if (there && *get_text(p, "reason"))
 			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "reason")));
+		if (there && json_object_get(p, "relay")) {
+			relay = true;
+			relay_status(json_object_get(p, "relay"), d->nodes[i].name, json_array_get(members, json_array_size(members) - 1),
+				     problems);
+		}
 	}
 	if (m && have && v.role == VMP_ROLE_HOLDING) {
 		primary = d->node;
@@ -401,6 +418,10 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 	if (!primary)
 		json_array_append_new(problems, json_sprintf("no primary%s%s", have && v.blocked ? ": " : "",
 							     have && v.blocked ? vmp_reason_text(v.blocked) : ""));
+	if (relay && primary && !strcmp(mode, "alone"))
+		json_array_append_new(problems, json_string("degraded: the primary answers alone, and what it accepts now is lost with it"));
+	else if (relay && primary && !strcmp(mode, "wait"))
+		json_array_append_new(problems, json_string("no answer leaves while a change of the state is being recorded"));
 	if (n_members < 2)
 		json_array_append_new(problems, no_second_member(d, name));
 	if (frozen)

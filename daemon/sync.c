@@ -45,12 +45,26 @@ static const char *own_address(const struct vmp_member *m, char buf[static VMP_A
 	return buf;
 }
 
-static void key_path(const struct vmp_member *m, char *buf, size_t size)
+static bool in_guest(const struct vmp_member *m)
 {
-	snprintf(buf, size, "%s/relay/%s.keys", m->d->conf.runtime_dir, m->name);
+	return m->params.relay == VMP_RELAY_GUEST;
 }
 
-/* The relay learns keys made for this pair only; those of the daemons stay with them. */
+static void key_path(const struct vmp_member *m, char *buf, size_t size)
+{
+	snprintf(buf, size, "%s/%s/%s.keys", m->d->conf.runtime_dir, in_guest(m) ? "guest" : "relay", m->name);
+}
+
+void vmp_sync_guest_paths(const struct vmp_member *m, char *channel, size_t channel_size, char *keys, size_t keys_size)
+{
+	channel[0] = keys[0] = '\0';
+	if (!in_guest(m))
+		return;
+	snprintf(channel, channel_size, "%s/guest/%s.sock", m->d->conf.runtime_dir, m->name);
+	key_path(m, keys, keys_size);
+}
+
+/* The relay learns keys made for this pair only; those of the daemons stay with them. qemu's file is handed to its user by libvirt. */
 static int write_keys(struct vmp_member *m, char *reason, size_t size)
 {
 	CLEANUP_KEYS struct vmp_keys keys = { 0 };
@@ -58,7 +72,9 @@ static int write_keys(struct vmp_member *m, char *reason, size_t size)
 	int r = vmp_keys_derive(&m->d->keys, key_purpose, m->name, &keys);
 
 	key_path(m, path, sizeof(path));
-	if (r == 0)
+	if (r == 0 && in_guest(m))
+		r = vmp_keys_write(path, &keys, (uid_t)-1, (gid_t)-1);
+	else if (r == 0)
 		r = vmp_keys_write(path, &keys, vmp_relays_uid(m->d->relays), vmp_relays_gid(m->d->relays));
 	if (r < 0)
 		snprintf(reason, size, "%s: %s", path, strerror(-r));
@@ -72,8 +88,10 @@ static char *config_line(const struct vmp_member *m)
 	struct vmp_relay_config c = { .params = &m->params, .pair_id = m->id, .member = m->member, .node = m->d->node, .hb_ms = conf->hb_ms,
 				      .port_min = conf->relay_port_min, .port_max = conf->relay_port_max, .keys = path };
 
+	/* A VM without a disk of its own is, until something was served, what every other one of the pair is. */
+	c.pristine = m->dom && m->dom->n_disks == 0 && m->sync.failures == 0;
 	key_path(m, path, sizeof(path));
-	snprintf(c.backend, sizeof(c.backend), "%s", m->params.relay == VMP_RELAY_GUEST ? "127.0.0.1" :
+	snprintf(c.backend, sizeof(c.backend), "%s", in_guest(m) ? "127.0.0.1" :
 		 vmp_addr_str(&m->slot.internal, false, buf));
 	snprintf(c.bind, sizeof(c.bind), "%s", own_address(m, buf));
 	return vmp_relay_config_line(&c);
@@ -94,6 +112,24 @@ static int relays(struct vmp_daemon *d, char *reason, size_t size)
 		return -errno;
 	}
 	return vmp_relays_new(&d->relays, &conf, reason, size);
+}
+
+int vmp_sync_prepare(struct vmp_member *m, char *reason, size_t size)
+{
+	char dir[VMP_CONF_STR + 8];
+	int r;
+
+	if (!vmp_sync_wanted(m))
+		return 0;
+	r = relays(m->d, reason, size);
+	if (r < 0 || !in_guest(m))
+		return r;
+	snprintf(dir, sizeof(dir), "%s/guest", m->d->conf.runtime_dir);
+	if (mkdir(dir, 0711) < 0 && errno != EEXIST) {
+		snprintf(reason, size, "%s: %s", dir, strerror(errno));
+		return -errno;
+	}
+	return write_keys(m, reason, size);
 }
 
 /* --- what it says ---------------------------------------------------------------------------------------------------------- */
@@ -138,10 +174,12 @@ static void on_takeover(struct vmp_member *m, const struct vmp_relay_event *ev)
 		       "here, %llu answers kept for repeats, %llu dropped",
 		       (unsigned long long)n[0], (unsigned long long)n[1], (unsigned long long)n[2], (unsigned long long)n[3],
 		       (unsigned long long)n[4], (unsigned long long)n[5], (unsigned long long)n[6]);
+	if (!(n[0] | n[1] | n[2] | n[3]))
+		len = snprintf(text, sizeof(text), "nothing was unfinished");
 	if (first)
 		snprintf(text + len, sizeof(text) - (size_t)len, "; first answer after %.1f ms", (double)first / 1e3);
 	vmp_journal_add(m->d->journal, m->name, ev->epoch, "requests", "%s", text);
-	vmp_log(n[6] ? LOG_WARNING : LOG_NOTICE, "%s: epoch %llu: requests %s", m->name, (unsigned long long)ev->epoch, text);
+	vmp_log(n[6] ? LOG_WARNING : LOG_NOTICE, "%s: epoch %llu: requests: %s", m->name, (unsigned long long)ev->epoch, text);
 	json_decref(m->sync.takeover);
 	m->sync.takeover = json_incref(ev->obj);
 	json_object_del(m->sync.takeover, "ev");
@@ -248,6 +286,14 @@ static void forget_told(struct vmp_sync *s)
 	s->stats = NULL;
 }
 
+static int attach(struct vmp_member *m, uint64_t known, char *reason, size_t size)
+{
+	char channel[VMP_CONF_STR + 96], keys[VMP_CONF_STR + 96];
+
+	vmp_sync_guest_paths(m, channel, sizeof(channel), keys, sizeof(keys));
+	return vmp_relay_attach(m->d->relays, m->name, channel, known, config_line(m), on_relay, m, &m->sync.relay, reason, size);
+}
+
 static void begin(struct vmp_member *m)
 {
 	struct vmp_sync *s = &m->sync;
@@ -259,10 +305,14 @@ static void begin(struct vmp_member *m)
 	if (!m->member)
 		vmp_member_content(m, vmp_member_new_id());
 	r = relays(m->d, reason, sizeof(reason));
-	if (r == 0)
-		r = write_keys(m, reason, sizeof(reason));
-	if (r == 0)
-		r = vmp_relay_start(m->d->relays, m->name, config_line(m), on_relay, m, &s->relay, reason, sizeof(reason));
+	if (r == 0 && in_guest(m)) {
+		r = attach(m, 0, reason, sizeof(reason));
+	} else {
+		if (r == 0)
+			r = write_keys(m, reason, sizeof(reason));
+		if (r == 0)
+			r = vmp_relay_start(m->d->relays, m->name, config_line(m), on_relay, m, &s->relay, reason, sizeof(reason));
+	}
 	if (r < 0) {
 		gone(m, reason[0] ? reason : strerror(-r));
 		return;
@@ -287,6 +337,9 @@ bool vmp_sync_adopt(struct vmp_member *m, const struct vmp_facts *f)
 		return true;
 	forget_told(&m->sync);
 	m->sync.begun_ns = vmp_now_ns();
+	if (in_guest(m)) /* which relay it is shows in its hello */
+		return f->relay_number && relays(m->d, reason, sizeof(reason)) == 0 &&
+		       attach(m, f->relay_number, reason, sizeof(reason)) == 0;
 	if (relays(m->d, reason, sizeof(reason)) == 0 && write_keys(m, reason, sizeof(reason)) == 0 &&
 	    vmp_relay_adopt(m->d->relays, m->name, f->relay_instance, f->relay_pid, f->relay_start, config_line(m), on_relay, m,
 			    &m->sync.relay, reason, sizeof(reason)) == 0) {
@@ -422,6 +475,8 @@ void vmp_sync_rekey(struct vmp_daemon *d)
 			continue;
 		if (write_keys(m, reason, sizeof(reason)) < 0)
 			vmp_log(LOG_ERR, "%s: new keys do not reach the relay: %s", m->name, reason);
+		else if (in_guest(m)) /* fw_cfg shows what was there when qemu started */
+			vmp_log(LOG_NOTICE, "%s: the relay in the guest has the new keys from the next start of its VM on", m->name);
 		else
 			vmp_relay_send(m->sync.relay, vmp_relay_plain_line("rekey"));
 	}
@@ -437,7 +492,7 @@ json_t *vmp_sync_state(const struct vmp_member *m)
 	if (!vmp_sync_wanted(m))
 		return NULL;
 	snprintf(member, sizeof(member), "0x%llx", (unsigned long long)m->member);
-	return json_pack("{s:s s:s s:s s:i s:s s:i s:s s:O? s:O?}", "place", m->params.relay == VMP_RELAY_GUEST ? "guest" : "host", "state",
+	return json_pack("{s:s s:s s:s s:i s:s s:i s:s s:O? s:O?}", "place", in_guest(m) ? "guest" : "host", "state",
 			 up ? "up" : s->relay ? "starting" : "down", "address", own_address(m, address), "port", up ? (int)s->port : 0, "member",
 			 member, "pid", s->relay ? (int)vmp_relay_pid(s->relay) : 0, "reason", s->reason, "stats", s->stats, "takeover",
 			 s->takeover);

@@ -2,6 +2,7 @@
 /* Answers of the daemon as text for people. Whatever a field may lack is left out, so an older or newer daemon is still shown. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -55,6 +56,26 @@ static void print_problems(const json_t *list, const char *indent)
 		printf("%s! %s\n", indent, json_string_value(p));
 }
 
+/* The counters that tell how it is; all of them are in the JSON. */
+static void print_relay(const json_t *r)
+{
+	static const char *const shown[] = { "clients", "requests", "in_flight", "number", "held", "buffer_bytes", "diverged" };
+	const json_t *stats = json_object_get(r, "stats");
+	if (!r)
+		return;
+	printf("    relay %s", str(r, "state"));
+	if (num(r, "pid"))
+		printf(", pid %" PRId64, num(r, "pid"));
+	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++) {
+		const json_t *v = json_object_get(stats, shown[i]);
+		if (json_is_integer(v))
+			printf(", %s %" PRId64, shown[i], (int64_t)json_integer_value(v));
+		else if (json_is_string(v))
+			printf(", %s %llu", shown[i], strtoull(json_string_value(v), NULL, 0));
+	}
+	putchar('\n');
+}
+
 static void print_pair(const json_t *p)
 {
 	const char *holder = str(p, "holder"), *sync = str(p, "sync"), *mode = str(p, "mode");
@@ -97,6 +118,7 @@ static void print_pair(const json_t *p)
 		if (json_is_integer(json_object_get(m, "score")))
 			printf(" score %" PRId64, num(m, "score"));
 		putchar('\n');
+		print_relay(json_object_get(m, "relay"));
 	}
 	print_problems(json_object_get(p, "problems"), "  ");
 }

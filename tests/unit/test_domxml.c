@@ -156,6 +156,35 @@ static void without_entry_nic(void **state)
 	vmp_domxml_free(d);
 }
 
+/* The channel and the keys of a relay in the guest; the channel's name is ours. */
+static void relay_in_the_guest(void **state)
+{
+	static const char other[] = "<domain type='qemu'><devices><interface type='bridge'><source bridge='br-entry'/>"
+				    "<mac address='52:54:00:0a:0b:0c'/></interface><channel type='unix'><target type='virtio' "
+				    "name='%s'/></channel></devices></domain>";
+	struct vmp_domxml_params p = params;
+	struct vmp_domxml *d = NULL;
+	char r[300], text[500];
+	const char *at;
+	(void)state;
+
+	p.relay_channel = "/run/vmpair/guest/web.sock";
+	p.relay_keys = "/run/vmpair/guest/web.keys";
+	d = build("minimal.in.xml", &p);
+	at = strstr(d->xml, "<channel type=\"unix\">");
+	assert_non_null(at);
+	assert_non_null(strstr(at, "<source mode=\"bind\" path=\"/run/vmpair/guest/web.sock\"/>"));
+	assert_non_null(strstr(at, "<target type=\"virtio\" name=\"org.vmpair.relay.0\"/>"));
+	assert_non_null(strstr(d->xml, "<entry name=\"opt/org.vmpair/relay-keys\" file=\"/run/vmpair/guest/web.keys\"/>"));
+	vmp_domxml_free(d);
+	snprintf(text, sizeof(text), other, "org.qemu.guest_agent.0");
+	assert_int_equal(vmp_domxml_build(text, strlen(text), "x", &p, &d, r, sizeof(r)), 0);
+	vmp_domxml_free(d);
+	snprintf(text, sizeof(text), other, "org.vmpair.relay.0");
+	assert_int_equal(vmp_domxml_build(text, strlen(text), "x", &params, NULL, r, sizeof(r)), -EINVAL);
+	assert_non_null(strstr(r, "vmpair's own"));
+}
+
 static void one_other_nic(void **state)
 {
 	static const char text[] = "<domain type='qemu'><devices><interface type='bridge'><source bridge='br-entry'/>"
@@ -344,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(minimal), cmocka_unit_test(full),
 		cmocka_unit_test(without_entry_nic),
+		cmocka_unit_test(relay_in_the_guest),
 		cmocka_unit_test(one_other_nic),
 		cmocka_unit_test(shaping), cmocka_unit_test(refusals), cmocka_unit_test(digests),
 		cmocka_unit_test(reading), cmocka_unit_test(damage),

@@ -432,6 +432,14 @@ static void readable(struct conn *c)
 		if (n < 0 && errno == EAGAIN)
 			break;
 		if (n <= 0) {
+			struct conn *p = c->peer;
+
+			if (p && c->in.len) { /* its last words, read a moment ago, go on before it goes */
+				add(&p->out, c->in.data, c->in.len);
+				p->closing = true;
+				p->peer = c->peer = NULL;
+				send_out(p);
+			}
 			drop(c);
 			return;
 		}
