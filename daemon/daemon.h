@@ -31,6 +31,7 @@
 #include "daemon/slot.h"
 #include "daemon/store.h"
 #include "daemon/virt.h"
+#include "daemon/vrrp.h"
 
 enum {
 	VMP_EVENT_QUEUE = 256,  /* events made by actions of the step under way */
@@ -134,6 +135,9 @@ struct vmp_member {
 	uint64_t close_epoch;
 	uint64_t open_epoch;     /* epoch the gate was opened for */
 	bool gate_open, was_primary;
+	uint64_t entry_until_ns; /* stored last */
+	struct vmp_vrrp_guard *guard; /* entry mode keepalived */
+	char vrrp[16]; /* what keepalived said of its instance last; "" = nothing yet */
 	bool close_again; /* the gate could not confirm a close */
 	uint8_t last_role;
 	uint8_t last_mode;
@@ -167,6 +171,7 @@ struct vmp_daemon {
 	struct vmp_pcmk *pcmk;
 	struct vmp_journal *journal;
 	struct vmp_relays *relays; /* NULL until a relay is wanted */
+	struct vmp_vrrp *vrrp; /* NULL: /run cannot take it */
 	int binding_fd;
 	uint64_t started_ns;
 
@@ -248,6 +253,8 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 void vmp_member_virt_events(struct vmp_daemon *d);
 void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
 void vmp_member_slow(struct vmp_daemon *d);
+void vmp_member_entry_stored(struct vmp_member *m); /* open, closed, or open again after a lapse */
+void vmp_member_vrrp(void *daemon, const char *instance, const char *state);
 bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);
 bool vmp_member_primary(const struct vmp_member *m);
 /* Ready, nobody holds the pair, and yet it may not be promoted: the members on record may have been ahead of it. */

@@ -99,6 +99,8 @@ static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp
 	if (r == 0 || r == -EINPROGRESS) {
 		m->gate_open = true;
 		m->open_epoch = a->epoch;
+		m->entry_until_ns = a->expiry_ns;
+		vmp_member_entry_stored(m);
 		return;
 	}
 	binding_log(d, "close", m, a->epoch, 0);
@@ -119,6 +121,10 @@ static void do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct 
 	}
 	binding_log(d, "refresh", m, a->epoch, a->expiry_ns);
 	r = vmp_gate_refresh(d->gate, a->pair, a->epoch, a->expiry_ns, vmp_core_lease_end(&d->core, a->pair));
+	if (r == 0 && m->entry_until_ns <= vmp_now_ns())
+		vmp_member_entry_stored(m);
+	if (r == 0)
+		m->entry_until_ns = a->expiry_ns;
 	if (r < 0 && r != -ETIME && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 		vmp_log(LOG_ERR, "%s: entry cannot be refreshed for epoch %llu: %s", m->name, (unsigned long long)a->epoch,
 			strerror(-r));
@@ -129,6 +135,7 @@ static void try_close(struct vmp_daemon *d, struct vmp_member *m)
 	uint64_t op = m->close_op;
 	int r = vmp_gate_close(d->gate, m->id, m->close_epoch);
 
+	vmp_member_entry_stored(m);
 	m->gate_open = false;
 	m->close_again = false;
 	if (r == -EINPROGRESS)

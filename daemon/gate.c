@@ -171,7 +171,7 @@ static void announce(struct vmp_gate *g, struct slot *s)
 	pthread_mutex_lock(&g->lock);
 	n = s->n_uplinks;
 	memcpy(up, s->uplink, sizeof up);
-	if (s->spec.kind == VMP_GATE_HOST) {
+	if (on_host(s->spec.kind)) {
 		/* Out of the interface itself: the gate stands there, and a bridge sends it to guests as well. */
 		up[0] = (struct uplink){ .ifindex = s->s_ifindex, .carrier = true };
 		n = s->s_ifindex ? 1 : 0;
@@ -423,7 +423,7 @@ static bool same_addr(const struct vmp_gate_addr *a, const struct vmp_gate_addr 
 
 static int check_prefix(enum vmp_gate_kind kind, const struct vmp_gate_addr *a, char *reason, size_t len)
 {
-	if (kind == VMP_GATE_HOST && (!a->prefix || a->prefix > (a->family == AF_INET ? 32 : 128)))
+	if (kind != VMP_GATE_TAP && (!a->prefix || a->prefix > (a->family == AF_INET ? 32 : 128)))
 		return vmp_gate_fail(reason, len, -EINVAL, "an entry address has no good length of its prefix");
 	return 0;
 }
@@ -431,7 +431,7 @@ static int check_prefix(enum vmp_gate_kind kind, const struct vmp_gate_addr *a, 
 static int check_addrs(const struct vmp_gate *g, uint64_t pair_id, enum vmp_gate_kind kind, const char *bridge,
 		       const struct vmp_gate_addr *a, unsigned int n, char *reason, size_t len)
 {
-	if (!n && kind == VMP_GATE_HOST)
+	if (!n && kind != VMP_GATE_TAP)
 		return vmp_gate_fail(reason, len, -EINVAL, "no entry address");
 	if (n > VMP_GATE_MAX_ADDRS)
 		return vmp_gate_fail(reason, len, -EINVAL, "more than %d entry addresses", VMP_GATE_MAX_ADDRS);
@@ -444,7 +444,7 @@ static int check_addrs(const struct vmp_gate *g, uint64_t pair_id, enum vmp_gate
 			const struct slot *o = &g->slot[j];
 
 			if (!o->used || o->pair_id == pair_id ||
-			    (strcmp(o->spec.bridge, bridge) && (kind != VMP_GATE_HOST || o->spec.kind != kind)))
+			    (strcmp(o->spec.bridge, bridge) && (kind == VMP_GATE_TAP || o->spec.kind == VMP_GATE_TAP)))
 				continue;
 			for (unsigned int k = 0; k < o->spec.n_addrs; k++) {
 				char text[INET6_ADDRSTRLEN] = "";
@@ -494,9 +494,9 @@ static int check_spec(const struct vmp_gate *g, uint64_t pair_id, const char *pa
 		const struct vmp_gate_spec *o = &g->leftover[i].spec;
 		bool same = sp->kind == VMP_GATE_TAP && !strcmp(o->tap, sp->tap);
 
-		if (!strcmp(g->leftover[i].name, pair_name) || o->kind != sp->kind)
+		if (!strcmp(g->leftover[i].name, pair_name) || on_host(o->kind) != on_host(sp->kind))
 			continue;
-		for (unsigned int k = 0; sp->kind == VMP_GATE_HOST && k < o->n_addrs; k++)
+		for (unsigned int k = 0; on_host(sp->kind) && k < o->n_addrs; k++)
 			for (unsigned int n = 0; n < sp->n_addrs; n++)
 				same = same || same_addr(&o->addrs[k], &sp->addrs[n]);
 		if (same)
@@ -560,7 +560,7 @@ int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_g
 		return r;
 	memcpy(s->spec.addrs, addrs, n_addrs * sizeof *addrs);
 	s->spec.n_addrs = n_addrs;
-	if (s->spec.kind == VMP_GATE_HOST && s->want != WANT_REMOVED) {
+	if (on_host(s->spec.kind) && s->want != WANT_REMOVED) {
 		/* To be gated and put on the interface before anything is said about them: the worker has it announced. */
 		submit(g, s, s->want, true);
 		return 0;
@@ -636,6 +636,17 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
 		return 0;
 	}
 	return -ENOENT;
+}
+
+int vmp_gate_word_path(const struct vmp_gate *g, const char *pair_name, char *ret, size_t size)
+{
+	char path[PATH_MAX];
+
+	vmp_gate_pin_path(g->dir, pair_name, "map", path, sizeof path);
+	if (strlen(path) >= size)
+		return -ENAMETOOLONG;
+	snprintf(ret, size, "%s", path);
+	return 0;
 }
 
 int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_gate_info *ret)
@@ -880,7 +891,7 @@ static int on_pinned(void *user, const char *pair)
 		return 0;
 	}
 	snprintf(l->name, sizeof l->name, "%s", pair);
-	host = l->spec.kind == VMP_GATE_HOST;
+	host = on_host(l->spec.kind);
 	r = host ? vmp_fence_host(g->fence, pair, 0, addrs, fence_addrs(&l->spec, addrs)) : vmp_fence_gate(g->fence, l->spec.tap);
 	if (r < 0)
 		return r;
@@ -1053,7 +1064,7 @@ static int on_purge_fence(void *user, const char *pair)
 
 	if (vmp_gate_pin_spec_get(p->dir, pair, &sp) < 0)
 		return 0;
-	return sp.kind == VMP_GATE_HOST ? vmp_fence_host(p->fence, pair, 0, addrs, fence_addrs(&sp, addrs))
+	return on_host(sp.kind) ? vmp_fence_host(p->fence, pair, 0, addrs, fence_addrs(&sp, addrs))
 					: vmp_fence_gate(p->fence, sp.tap);
 }
 
@@ -1097,7 +1108,7 @@ static int on_purge(void *user, const char *pair)
 	int r;
 
 	r = vmp_gate_pin_spec_get(p->dir, pair, &sp) < 0 ? 0
-	    : sp.kind == VMP_GATE_HOST			 ? purge_host(p, pair, &sp)
+	    : on_host(sp.kind)				 ? purge_host(p, pair, &sp)
 							 : vmp_link_tap_del(sp.tap);
 	purge_pins(p->dir, pair);
 	/* Not a tap: a device of somebody else's, of which only our links were ours. */

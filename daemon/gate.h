@@ -132,7 +132,8 @@ struct vmp_gate_addr {
 	uint8_t prefix;	  /* HOST only: length of the network's prefix */
 };
 
-enum vmp_gate_kind { VMP_GATE_TAP, VMP_GATE_HOST };
+/* HOST_OTHER: as HOST, but somebody else (keepalived) puts the addresses there and takes them away. */
+enum vmp_gate_kind { VMP_GATE_TAP, VMP_GATE_HOST, VMP_GATE_HOST_OTHER };
 
 struct vmp_gate_spec {
 	enum vmp_gate_kind kind;
@@ -183,6 +184,8 @@ int vmp_gate_port_add(struct vmp_gate *g, uint64_t pair_id, const char *pair_nam
 int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_gate_addr *addrs, unsigned int n_addrs);
 /* Close, then remove tap, programs, pins and fence elements; PORT_GONE follows. The VM must have ended. -ENOENT. */
 int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id);
+/* Where the expiry word of a standing port is pinned; -ENAMETOOLONG. */
+int vmp_gate_word_path(const struct vmp_gate *g, const char *pair_name, char *ret, size_t size);
 int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_gate_info *ret);
 
 /* Pairs found pinned at the start that no port_add has claimed: name them, or remove all of one (PORT_GONE, pair_id 0).

@@ -169,10 +169,15 @@ void vmp_gate_know(struct vmp_gate *g, const uint32_t prog_id[2]);
 /* Take the programs of HOST off their interface, and the addresses. */
 int vmp_gate_host_clear(struct vmp_link *l, bool tcx, const struct vmp_gate_spec *spec, const uint32_t prog_id[2]);
 
+static inline bool on_host(enum vmp_gate_kind kind)
+{
+	return kind != VMP_GATE_TAP;
+}
+
 /* The device that is gated. */
 static inline const char *gated_dev(const struct vmp_gate_spec *sp)
 {
-	return sp->kind == VMP_GATE_HOST ? sp->bridge : sp->tap;
+	return on_host(sp->kind) ? sp->bridge : sp->tap;
 }
 
 static inline unsigned int fence_addrs(const struct vmp_gate_spec *sp, struct vmp_fence_addr ret[VMP_FENCE_HOST_ADDRS])

@@ -28,7 +28,8 @@ int vmp_gate_fail(char *reason, size_t len, int err, const char *fmt, ...)
 }
 
 /* A symbolic link to the device's name: what one daemon made, the next (or a purge) finds without any other file. */
-static const char *const kind_pin[] = { [VMP_GATE_TAP] = "tap", [VMP_GATE_HOST] = "host" };
+static const char *const kind_pin[] = { [VMP_GATE_TAP] = "tap", [VMP_GATE_HOST] = "host",
+					[VMP_GATE_HOST_OTHER] = "host-other" };
 
 const char *const vmp_gate_link_pin[2] = { "ingress", "egress" };
 
@@ -84,8 +85,8 @@ int vmp_gate_pin_remove_all(const char *base, const char *pair)
 	vmp_gate_pin_remove(base, pair, "addrs");
 	vmp_gate_pin_remove(base, pair, vmp_gate_link_pin[0]);
 	vmp_gate_pin_remove(base, pair, vmp_gate_link_pin[1]);
-	vmp_gate_pin_remove(base, pair, kind_pin[VMP_GATE_TAP]);
-	vmp_gate_pin_remove(base, pair, kind_pin[VMP_GATE_HOST]);
+	for (unsigned int i = 0; i < ARRAY_SIZE(kind_pin); i++)
+		vmp_gate_pin_remove(base, pair, kind_pin[i]);
 	vmp_gate_pin_path(base, pair, "", path, sizeof path);
 	return rmdir(path) < 0 && errno != ENOENT ? -errno : 0;
 }
@@ -108,21 +109,19 @@ int vmp_gate_pin_spec_get(const char *base, const char *pair, struct vmp_gate_sp
 	CLEANUP_CLOSE int addrs = -1;
 	uint8_t key[16];
 	uint32_t prefix;
-	ssize_t n;
+	ssize_t n = -1;
 
-	vmp_gate_pin_path(base, pair, kind_pin[VMP_GATE_TAP], path, sizeof path);
-	n = readlink(path, dev, sizeof dev);
-	if (n < 0) {
-		sp.kind = VMP_GATE_HOST;
-		vmp_gate_pin_path(base, pair, kind_pin[VMP_GATE_HOST], path, sizeof path);
+	for (unsigned int i = 0; i < ARRAY_SIZE(kind_pin) && n < 0; i++) {
+		sp.kind = (enum vmp_gate_kind)i;
+		vmp_gate_pin_path(base, pair, kind_pin[i], path, sizeof path);
 		n = readlink(path, dev, sizeof dev);
 	}
 	if (n < 0)
 		return -errno;
 	if (n == 0 || n >= IFNAMSIZ)
 		return -EBADF;
-	memcpy(sp.kind == VMP_GATE_HOST ? sp.bridge : sp.tap, dev, (size_t)n);
-	addrs = sp.kind == VMP_GATE_HOST ? vmp_gate_pin_get(base, pair, "addrs") : -1;
+	memcpy(on_host(sp.kind) ? sp.bridge : sp.tap, dev, (size_t)n);
+	addrs = on_host(sp.kind) ? vmp_gate_pin_get(base, pair, "addrs") : -1;
 	if (addrs >= 0)
 		for (int r = vmp_tcbpf_addrs_next(addrs, NULL, key, &prefix); !r && sp.n_addrs < VMP_GATE_MAX_ADDRS;
 		     r = vmp_tcbpf_addrs_next(addrs, key, key, &prefix))

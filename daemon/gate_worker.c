@@ -71,7 +71,7 @@ static void post(struct vmp_gate *g, struct slot *s, enum vmp_gate_ev ev, int er
 
 static bool is_host(const struct slot *s)
 {
-	return s->w.spec.kind == VMP_GATE_HOST;
+	return on_host(s->w.spec.kind);
 }
 
 static bool armed(const struct vmp_gate *g, const struct slot *s)
@@ -138,7 +138,7 @@ int vmp_gate_verify_program(struct vmp_gate *g, enum vmp_gate_kind kind, int ifi
 			return -EBADF;
 		if (n < 0)
 			return n;
-		while (i < n && id[i] != prog_id[egress] && kind == VMP_GATE_HOST && known(g, id[i]))
+		while (i < n && id[i] != prog_id[egress] && on_host(kind) && known(g, id[i]))
 			i++;
 		if (i == n || id[i] != prog_id[egress])
 			return -EBADF;
@@ -205,7 +205,7 @@ int vmp_gate_host_clear(struct vmp_link *l, bool tcx, const struct vmp_gate_spec
 	if (r < 0)
 		return r == -ENODEV ? 0 : r;
 	/* The addresses first: while the programs are there. */
-	for (unsigned int i = 0; i < spec->n_addrs && !r; i++)
+	for (unsigned int i = 0; spec->kind == VMP_GATE_HOST && i < spec->n_addrs && !r; i++)
 		r = vmp_link_addr_del(l, li.ifindex, spec->addrs[i].family, spec->addrs[i].addr, spec->addrs[i].prefix);
 	if (tcx || r < 0)
 		return r;
@@ -274,9 +274,9 @@ static bool fits(const struct vmp_gate *g, const struct pins *p, int i, enum vmp
 
 	if (p->prog[i] < 0 || vmp_tcbpf_prog_info(p->prog[i], &pi) < 0 || vmp_tcbpf_map_id(p->map, &map) < 0)
 		return false;
-	if (kind == VMP_GATE_HOST && vmp_tcbpf_map_id(p->addrs, &addrs) < 0)
+	if (on_host(kind) && vmp_tcbpf_map_id(p->addrs, &addrs) < 0)
 		return false;
-	if (memcmp(pi.tag, g->tag[kind == VMP_GATE_HOST ? 1 + i : 0], sizeof pi.tag))
+	if (memcmp(pi.tag, g->tag[on_host(kind) ? 1 + i : 0], sizeof pi.tag))
 		return false;
 	*ret_id = pi.id;
 	return (pi.map_id[0] == map && pi.map_id[1] == addrs) || (addrs && pi.map_id[0] == addrs && pi.map_id[1] == map);
@@ -284,7 +284,7 @@ static bool fits(const struct vmp_gate *g, const struct pins *p, int i, enum vmp
 
 bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, enum vmp_gate_kind kind, struct pins *ret)
 {
-	bool host = kind == VMP_GATE_HOST;
+	bool host = on_host(kind);
 	struct pins p = {
 		.map = vmp_gate_pin_get(g->dir, pair, "map"),
 		.addrs = host ? vmp_gate_pin_get(g->dir, pair, "addrs") : -1,
@@ -409,7 +409,7 @@ static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, c
 		for (int i = 0; g->tcx && i < 2; i++)
 			s->w.link_fd[i] = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
 		memcpy(s->w.applied, old.addrs, sizeof old.addrs);
-		s->w.n_applied = old.n_addrs;
+		s->w.n_applied = old.kind == VMP_GATE_HOST ? old.n_addrs : 0;
 		*ret_adopted = true;
 		return 0;
 	}
@@ -609,9 +609,9 @@ static void bind_addrs(struct vmp_gate *g, struct slot *s)
 
 static void bind_entry(struct vmp_gate *g, struct slot *s)
 {
-	if (is_host(s))
+	if (s->w.spec.kind == VMP_GATE_HOST)
 		bind_addrs(g, s);
-	else
+	else if (!is_host(s))
 		bind_fdb(g, s);
 }
 
@@ -793,7 +793,7 @@ static void learn_mac(struct vmp_gate *g, struct slot *s, const struct vmp_link_
 /* An address that somebody has made permanent would have this host talk to itself for it. */
 static int check_foreign(struct vmp_gate *g, const struct vmp_gate_spec *sp, int ifindex, char *reason, size_t len)
 {
-	for (unsigned int i = 0; i < sp->n_addrs; i++) {
+	for (unsigned int i = 0; sp->kind == VMP_GATE_HOST && i < sp->n_addrs; i++) {
 		const struct vmp_gate_addr *a = &sp->addrs[i];
 		int at = vmp_link_addr_foreign(g->link, ifindex, a->family, a->addr, a->prefix);
 		char text[INET6_ADDRSTRLEN] = "";
@@ -815,6 +815,8 @@ static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
 {
 	const struct vmp_gate_spec *sp = &s->w.spec;
 
+	if (sp->kind != VMP_GATE_HOST)
+		return;
 	for (unsigned int i = 0; i < s->w.n_applied;) {
 		const struct vmp_gate_addr *a = &s->w.applied[i];
 
@@ -956,7 +958,7 @@ static int remove_host(struct vmp_gate *g, struct slot *s, char *reason, size_t 
 	int r, r2;
 
 	/* An earlier process's, never added here. */
-	if (!s->w.prog_id[0] && vmp_gate_adopt_pins(g, s->name, VMP_GATE_HOST, &p)) {
+	if (!s->w.prog_id[0] && vmp_gate_adopt_pins(g, s->name, s->w.spec.kind, &p)) {
 		memcpy(s->w.prog_id, p.prog_id, sizeof p.prog_id);
 		vmp_gate_pins_close(&p);
 	}

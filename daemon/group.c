@@ -75,6 +75,8 @@ static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_
 		return m->fail_reason;
 	if (m->phase != VMP_HOST_RUNNING)
 		return "";
+	if (!strcmp(m->vrrp, "STOP"))
+		return "keepalived does not run";
 	if (!v || !v->ready)
 		return m->own.reason[0] ? m->own.reason : "not ready yet";
 	if (vmp_member_left_out(m, v))
@@ -113,6 +115,8 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	relay = vmp_sync_state(m);
 	if (relay)
 		json_object_set_new(o, "relay", relay);
+	if (m->params.entry_mode == VMP_ENTRY_KEEPALIVED)
+		json_object_set_new(o, "vrrp", json_string(m->vrrp));
 	return o;
 }
 

@@ -30,6 +30,12 @@ libvmpaird_la_SOURCES += \
 	%D%/link.c %D%/link.h \
 	%D%/tcbpf.c %D%/tcbpf_host.c %D%/tcbpf.h
 EXTRA_DIST += %D%/bpf/gate.bpf.c %D%/bpf/host.bpf.c
+# entry mode keepalived: the daemon's side, and the process that rules the track file
+libvmpaird_la_SOURCES += %D%/vrrp.c %D%/vrrp.h
+pkglibexec_PROGRAMS += vmpair-vrrp-guard
+vmpair_vrrp_guard_SOURCES = %D%/vrrpguard.c
+vmpair_vrrp_guard_LDADD = libvmpaird.la
+vmpair_vrrp_guard_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
 
 
 # --- virtual machines: libvirt, domain XML, readiness probes ---

@@ -83,6 +83,7 @@ void vmp_member_forget(struct vmp_member *m)
 {
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
+	vmp_vrrp_guard_stop(m->guard);
 	vmp_sync_forget(m);
 	json_decref(m->params_json);
 	json_decref(m->monitor);
@@ -260,7 +261,7 @@ static bool ready_now(const struct vmp_member *m)
 {
 	/* Once it has handed over, a VM that is being shut down is nobody's standby. */
 	return m->member && !(m->phase == VMP_HOST_STOPPING && m->stop_handed) &&
-	       (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok) && vmp_sync_ready(m);
+	       (m->ready_spec.kind == VMP_PROBE_NONE || m->own.ok) && vmp_sync_ready(m) && strcmp(m->vrrp, "STOP") != 0;
 }
 
 /* Tell the core how the member is, when that changed. */
@@ -602,7 +603,7 @@ static bool kernel_at_least(unsigned major, unsigned minor)
 /* Where the host carries the entry addresses, the guest has no entry NIC. */
 static const char *guest_entry_nic(const struct vmp_pair_params *p)
 {
-	return p->entry_mode == VMP_ENTRY_HOST ? NULL : p->entry_nic;
+	return p->entry_mode == VMP_ENTRY_BRIDGE ? p->entry_nic : NULL;
 }
 
 static void *job_run(void *arg)
@@ -698,8 +699,8 @@ static void make_port(struct vmp_member *m)
 	int r;
 
 	snprintf(spec.bridge, sizeof(spec.bridge), "%s", m->params.entry_nic);
-	if (m->params.entry_mode == VMP_ENTRY_HOST) {
-		spec.kind = VMP_GATE_HOST;
+	if (m->params.entry_mode != VMP_ENTRY_BRIDGE) {
+		spec.kind = m->params.entry_mode == VMP_ENTRY_HOST ? VMP_GATE_HOST : VMP_GATE_HOST_OTHER;
 	} else {
 		snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
 		memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
@@ -899,6 +900,41 @@ static void vm_over(struct vmp_member *m, const char *why)
 	vmp_member_changed(m);
 }
 
+/* --- keepalived ------------------------------------------------------------------------------------------------------------ */
+static void start_guard(struct vmp_member *m)
+{
+	char map[256];
+	int r;
+
+	if (m->params.entry_mode != VMP_ENTRY_KEEPALIVED || m->guard || !m->d->vrrp)
+		return;
+	r = vmp_gate_word_path(m->d->gate, m->name, map, sizeof(map));
+	r = r ? r : vmp_vrrp_guard_start(m->d->vrrp, m->name, map, &m->guard);
+	if (r < 0)
+		vmp_log(LOG_ERR, "%s: guard of keepalived's track file: %s", m->name, strerror(-r));
+}
+
+void vmp_member_entry_stored(struct vmp_member *m)
+{
+	vmp_vrrp_guard_wake(m->guard);
+}
+
+void vmp_member_vrrp(void *daemon, const char *instance, const char *state)
+{
+	struct vmp_daemon *d = daemon;
+	struct vmp_member *m = vmp_member_by_name(d, instance);
+	bool stopped = !strcmp(state, "STOP");
+
+	if (!m || m->params.entry_mode != VMP_ENTRY_KEEPALIVED || !strcmp(m->vrrp, state))
+		return;
+	snprintf(m->vrrp, sizeof(m->vrrp), "%s", state);
+	vmp_log(stopped ? LOG_WARNING : LOG_INFO, "%s: VRRP instance: %s", m->name, stopped ? "keepalived has ended" : state);
+	vmp_journal_add(d->journal, m->name, 0, "vrrp", "%s", state);
+	/* Nobody would carry the entry address here. */
+	vmp_member_to_core(m);
+	vmp_member_changed(m);
+}
+
 void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev)
 {
 	struct vmp_daemon *d = m->d;
@@ -907,6 +943,7 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 	switch (ev->type) {
 	case VMP_GATE_EV_PORT_READY:
 		m->port_ready = true;
+		start_guard(m);
 		if (m->phase != VMP_HOST_PREPARING)
 			break;
 		m->phase = VMP_HOST_STARTING;
@@ -960,6 +997,7 @@ static void stopped(struct vmp_member *m)
 	m->told_changed_ns = 0;
 	if (!m->start_failed) /* Pacemaker stops what did not start: the reason is still wanted after that */
 		m->fail_reason[0] = '\0';
+	m->guard = vmp_vrrp_guard_stop(m->guard);
 	vmp_gate_port_del(m->d->gate, m->id);
 	vmp_virt_pair_del(m->d->virt, m->id);
 	if (m->d->pcmk && m->rsc[0])
@@ -1369,6 +1407,8 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib)
 /* A few times a second: what is derived from the core's view and not tied to one event. */
 void vmp_member_slow(struct vmp_daemon *d)
 {
+	if (d->vrrp)
+		vmp_vrrp_slow(d->vrrp);
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];
 

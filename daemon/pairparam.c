@@ -14,7 +14,7 @@
 static const char *const opt_peer_link[] = {"keep", "failover", NULL};
 static const char *const opt_cold_start[] = {"auto", "manual", NULL};
 /* in the order of the enums */
-static const char *const opt_entry_mode[] = {"bridge", "host", NULL};
+static const char *const opt_entry_mode[] = {"bridge", "host", "keepalived", NULL};
 static const char *const opt_relay[] = {"none", "host", "guest", NULL};
 static const char *const opt_sync[] = {"journal", "mirror", NULL};
 static const char *const opt_redo[] = {"never", "idempotent", "all", NULL};
@@ -34,7 +34,7 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "blanks. Both members carry it; only the primary's is let through."},
 	{"entry_nic", VMP_PARAM_STRING, true, false, false, NULL, NULL,
 	 "Bridge of the entry network",
-	 "Host bridge to which the domain's entry network card is attached, the same name on all nodes. With entry_mode=host: the interface "
+	 "Host bridge to which the domain's entry network card is attached, the same name on all nodes. With entry_mode=host and keepalived: the interface "
 	 "that carries the entry addresses (a bridge, or another one that is no port of a bridge); the way back to clients must lead through "
 	 "it."},
 	{"internal_net", VMP_PARAM_STRING, false, false, false, NULL, NULL,
@@ -63,7 +63,8 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "Who carries the entry addresses",
 	 "bridge: both guests carry the entry addresses and the MAC address, and only the primary's port is let through. host: the primary's "
 	 "host carries the entry addresses on the bridge entry_nic, and something on the host, such as the relay, takes the connections; the "
-	 "guest needs to know nothing of it."},
+	 "guest needs to know nothing of it. keepalived: like host, but keepalived moves the addresses, by a VRRP instance with the name of "
+	 "the pair that is ruled by vmpaird's track file; see vmpair-keepalived(7)."},
 	{"relay", VMP_PARAM_SELECT, false, false, false, "none", opt_relay,
 	 "Where the relay runs",
 	 "none: clients reach the member directly, and requests under way are lost with it. host: vmpair-relay on each host takes the "
@@ -381,8 +382,8 @@ static void check_relay(struct parse *ps, const json_t *obj)
 			fault(ps, "services", "only a relay has services: set relay=host or relay=guest");
 		return;
 	}
-	if (p->relay == VMP_RELAY_HOST && p->entry_mode != VMP_ENTRY_HOST)
-		fault(ps, "relay", "host needs entry_mode=host");
+	if (p->relay == VMP_RELAY_HOST && p->entry_mode == VMP_ENTRY_BRIDGE)
+		fault(ps, "relay", "host needs entry_mode=host or entry_mode=keepalived");
 	if (p->relay == VMP_RELAY_GUEST && p->entry_mode != VMP_ENTRY_BRIDGE)
 		fault(ps, "relay", "guest needs entry_mode=bridge");
 	if (!json_object_get(obj, "internal_net"))

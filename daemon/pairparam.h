@@ -20,6 +20,7 @@
 enum vmp_entry_mode {
 	VMP_ENTRY_BRIDGE,	/* the guests carry the entry addresses */
 	VMP_ENTRY_HOST,		/* the host's bridge carries them */
+	VMP_ENTRY_KEEPALIVED,	/* the same, but keepalived moves them */
 };
 enum vmp_relay_place { VMP_RELAY_NONE, VMP_RELAY_HOST, VMP_RELAY_GUEST };
 enum vmp_sync_kind { VMP_SYNC_JOURNAL, VMP_SYNC_MIRROR };

@@ -327,6 +327,8 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	if (r < 0)
 		return r;
 	realtime(d, SCHED_RESET_ON_FORK); /* later threads and helpers are ordinary ones */
+	if (vmp_vrrp_new(&d->vrrp, d->loop, VMP_RUNDIR "/vrrp", VMP_LIBEXECDIR "/vmpair-vrrp-guard", vmp_member_vrrp, d, reason, size) < 0)
+		vmp_log(LOG_WARNING, "entry mode keepalived is not possible: %s", reason);
 	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
 		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
 	ops = vmp_loop_ops(d->loop);
@@ -394,6 +396,7 @@ int vmp_run(const struct vmp_run_opts *opts)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used)
 			vmp_member_forget(&d->members[i]);
+	vmp_vrrp_free(d->vrrp);
 	vmp_relays_free(d->relays);
 	vmp_group_free(d);
 	vmp_journal_free(d->journal);

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Pages with tables are made from templates, so that they say what the programs do.
 dist_man_MANS += %D%/vmpair.8 %D%/vmpaird.8
-nodist_man_MANS = %D%/vmpaird.conf.5 %D%/ocf_vmpair_pair.7
-EXTRA_DIST += %D%/vmpaird.conf.5.in %D%/ocf_vmpair_pair.7.in
+nodist_man_MANS = %D%/vmpaird.conf.5 %D%/ocf_vmpair_pair.7 %D%/vmpair-keepalived.7
+EXTRA_DIST += %D%/vmpaird.conf.5.in %D%/ocf_vmpair_pair.7.in %D%/vmpair-keepalived.7.in
 CLEANFILES += $(nodist_man_MANS)
 noinst_PROGRAMS += %D%/genman
 %C%_genman_SOURCES = %D%/genman.c
@@ -13,3 +13,7 @@ noinst_PROGRAMS += %D%/genman
 	$(AM_V_GEN)$(MKDIR_P) %D% && %D%/genman$(EXEEXT) < $(srcdir)/%D%/vmpaird.conf.5.in > $@.tmp && mv $@.tmp $@
 %D%/ocf_vmpair_pair.7: %D%/ocf_vmpair_pair.7.in %D%/genman$(EXEEXT)
 	$(AM_V_GEN)$(MKDIR_P) %D% && %D%/genman$(EXEEXT) < $(srcdir)/%D%/ocf_vmpair_pair.7.in > $@.tmp && mv $@.tmp $@
+# the page shows the very file that a lab test uses
+%D%/vmpair-keepalived.7: %D%/vmpair-keepalived.7.in cib-examples/keepalived.conf
+	$(AM_V_GEN)$(MKDIR_P) %D% && sed -e '/^@EXAMPLE@$$/{r $(srcdir)/cib-examples/keepalived.conf' -e 'd}' \
+		$(srcdir)/%D%/vmpair-keepalived.7.in | sed '/^# SPDX/d' > $@.tmp && mv $@.tmp $@

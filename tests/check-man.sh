@@ -8,7 +8,7 @@ fail=0
 bad() { echo "not ok - $*"; fail=1; }
 text() { mandoc -Tascii "$1" | col -b | tr -s ' \n' '  '; }
 
-for page in "$man/vmpair.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7; do
+for page in "$man/vmpair.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7 man/vmpair-keepalived.7; do
 	# STYLE and the missing pages of other packages are not complaints
 	out=$(mandoc -Tlint -Wwarning "$page" 2>&1) || bad "$page: $out"
 done

@@ -186,11 +186,11 @@ tests_unit_test_gate_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
 tests_unit_test_gate_clsact_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_clsact_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_gate_host_SOURCES = tests/unit/test_gate_host.c $(gate_env)
-tests_unit_test_gate_host_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_gate_host_CPPFLAGS = $(TEST_CPPFLAGS) -DGUARD_PROGRAM='"$(abs_top_builddir)/vmpair-vrrp-guard"'
 tests_unit_test_gate_host_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_host_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_gate_host_clsact_SOURCES = $(tests_unit_test_gate_host_SOURCES)
-tests_unit_test_gate_host_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
+tests_unit_test_gate_host_clsact_CPPFLAGS = $(tests_unit_test_gate_host_CPPFLAGS) -DGATE_TEST_CLSACT
 tests_unit_test_gate_host_clsact_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_host_clsact_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_gate_prog_SOURCES = tests/unit/test_gate_prog.c

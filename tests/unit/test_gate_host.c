@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/announce.h"
@@ -843,6 +845,100 @@ static void plain_interface(void **state)
 	assert_false(output_has("tc qdisc show dev x0", "clsact"));
 }
 
+static bool file_says(const char *path, const char *want)
+{
+	char text[8] = "";
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return false;
+	if (!fgets(text, sizeof text, f))
+		text[0] = '\0';
+	fclose(f);
+	return !strcmp(text, want);
+}
+
+static void until_file(const char *path, const char *want)
+{
+	for (uint64_t end = env_now() + 3000 * MS; !file_says(path, want); env_sleep_until(env_now() + MS))
+		assert_true(env_now() < end);
+}
+
+static pid_t guard(const char *map, const char *file, int *ret_wake)
+{
+	int fds[2];
+	pid_t pid;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		dup2(fds[0], STDIN_FILENO);
+		execl(GUARD_PROGRAM, GUARD_PROGRAM, map, file, (char *)NULL);
+		_exit(127);
+	}
+	close(fds[0]);
+	*ret_wake = fds[1];
+	return pid;
+}
+
+/* Somebody else moves the addresses: not touched, but gated; and the file that tells that somebody follows the word. */
+static void moved_by_other(void **state)
+{
+	struct env *e = *state;
+	char reason[VMP_GATE_REASON] = "", map[256], dir[] = "/tmp/vmpair-guard-XXXXXX", file[64], path[128];
+	struct vmp_gate_spec sp;
+	int wake, wake2, status;
+	pid_t first, second;
+	uint64_t end;
+
+	spec(&sp, 0);
+	sp.kind = VMP_GATE_HOST_OTHER;
+	put_addresses();
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	assert_true(has_addresses(0));
+	expect(e, 0, false);
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(file, sizeof file, "%s/pair.0", dir);
+	assert_int_equal(vmp_gate_word_path(e->g, "pair.0", map, sizeof map), 0);
+	first = guard(map, file, &wake);
+	until_file(file, "1\n");
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	assert_int_equal(write(wake, "", 1), 1);
+	until_file(file, "0\n");
+	expect(e, 0, true);
+	/* Others write it (keepalived's init_file), or remove it: put right. */
+	run("echo 1 > %s", file);
+	until_file(file, "0\n");
+	assert_int_equal(unlink(file), 0);
+	until_file(file, "0\n");
+	/* The successor of a restarted daemon ends the one before. */
+	second = guard(map, file, &wake2);
+	assert_int_equal(waitpid(first, &status, 0), first);
+	assert_true(file_says(file, "0\n"));
+	/* Nobody wakes it, nobody is there any more: the end of the lease is enough. */
+	end = env_now() + 40 * MS;
+	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(1), end, end), 0);
+	assert_int_equal(write(wake2, "", 1), 1);
+	close(wake2);
+	assert_int_equal(waitpid(second, &status, 0), second);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_true(env_now() >= end);
+	assert_true(file_says(file, "1\n"));
+	expect(e, 0, false);
+	assert_true(has_addresses(0));
+	close(wake);
+	assert_int_equal(vmp_gate_port_del(e->g, P0), 0);
+	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_GONE)->err, 0);
+	assert_true(has_addresses(0));
+	unlink(file);
+	snprintf(path, sizeof path, "%s.guard", file);
+	unlink(path);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 static void leaves_nothing(void **state)
 {
 	struct env *e = *state;
@@ -908,6 +1004,7 @@ int main(void)
 		T(bad_specs),
 		T(routes),
 		T(plain_interface),
+		T(moved_by_other),
 		T(leaves_nothing),
 #undef T
 	};

@@ -203,6 +203,7 @@ static void relay_combinations_are_checked(void **state)
 	static const struct { const char *mode, *relay, *services, *fault; } c[] = {
 		{"bridge", "host", "http1:80", "relay"}, {"host", "guest", "http1:80", "relay"}, {"host", "host", NULL, "services"},
 		{"host", "none", "http1:80", "services"}, {"host", "none", NULL, NULL}, {"bridge", "guest", "http1:80", NULL},
+		{"keepalived", "host", "http1:80", NULL}, {"keepalived", "guest", "http1:80", "relay"}, {"keepalived", "none", NULL, NULL},
 		{"host", "host", "http2:80", "services"}, {"host", "host", "http1", "services"}, {"host", "host", "http1:0", "services"},
 		{"host", "host", "http1:80:", "services"}, {"host", "host", "http1:80:8080:1", "services"},
 		{"host", "host", "http1:65536", "services"}, {"host", "host", "http1:80 resp:80", "services"}, {"host", "host", " ", "services"},

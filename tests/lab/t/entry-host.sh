@@ -32,7 +32,7 @@ roles() {
 	standby=$(pair_standby p1)
 	epoch=$(pair_epoch p1)
 }
-bridge_mac() { on_net "$1" cat /sys/class/net/br-entry/address; }
+bridge_mac() { on_net "$1" ip -br link show br-entry | awk '{print $3}'; }
 client_sees() { # client_sees NODE: the client's caches have its bridge behind both addresses
 	in_client ip neigh show | find_line "^$entry .*lladdr $(bridge_mac "$1")" &&
 		in_client ip neigh show | find_line "^$entry6 .*lladdr $(bridge_mac "$1")"
@@ -71,6 +71,10 @@ watch_end() {
 wait_for 90 pair_whole p2 || fail 'p2 does not become whole'
 whole
 assert_eq '' "$(on_net "$holder" ip -br link | awk '/^vpe/ {print $1}')" 'entry taps of guests'
+mark() { # for both clients
+	probe_mark "$1"
+	PROBE=probe6 probe_mark "$1"
+}
 probe_start "$entry"
 PROBE=probe6 probe_start "$entry6"
 
@@ -82,7 +86,7 @@ done
 
 log 'switched over and back: announced with the MAC address of each bridge'
 for i in 1 2; do
-	probe_mark "switchover $i"
+	mark "switchover $i"
 	on "$holder" vmpair switchover p1 > /dev/null
 	moves 10
 	whole
@@ -93,7 +97,7 @@ watch_start
 on_net "$standby" ip addr add "$entry/24" dev br-entry
 on_net "$standby" ip addr add "$entry6/64" dev br-entry nodad
 in_client ip neigh flush dev cl0
-probe_mark 'address of a stranger'
+mark 'address of a stranger'
 for i in 1 2 3 4 5; do
 	in_client ip neigh flush dev cl0
 	wait_for 5 probe_answers "$entry" "$holder"
@@ -107,7 +111,7 @@ assert grep -q "^[^ ]* $(bridge_mac "$holder")" "$LAB_DIR/seen"
 assert not grep "^[^ ]* $(bridge_mac "$standby")" "$LAB_DIR/seen"
 
 log 'a foreign flush, programs taken off, addresses removed by hand: clients notice little, and all is put back'
-probe_mark hurt
+mark hurt
 for n in $(lab_all); do
 	on "$n" nft flush ruleset
 	on "$n" nft delete table inet vmpair 2> /dev/null || true
@@ -130,7 +134,7 @@ assert_eq "$epoch" "$(pair_epoch p1)" epoch
 wait_for 10 pair_whole p2
 
 log 'the VM of the primary is killed'
-probe_mark vm-kill
+mark vm-kill
 old=$holder
 on "$old" kill -KILL "$(vm_pid "$old" p1)"
 moves 10
@@ -138,7 +142,7 @@ wait_for 5 carries_none "$old" || fail "$old keeps the address"
 whole
 
 log 'the daemon of the primary is killed: the address stays behind on its host, and nothing of it leaves any more'
-probe_mark daemon-kill
+mark daemon-kill
 old=$holder
 daemon kill "$old" vmpaird
 (
@@ -159,7 +163,7 @@ wait_for 20 carries_none "$old" || fail "$old keeps the address"
 whole
 
 log 'a planned restart of the daemon of the primary: taken up again, no gap'
-probe_mark restart
+mark restart
 daemon stop "$holder" vmpaird
 assert carries "$holder"
 daemon start "$holder" vmpaird
@@ -168,7 +172,7 @@ whole 30
 assert_eq "$old" "$holder" 'primary after a planned restart'
 
 log 'the node of the primary is cut off, then healed'
-probe_mark cut
+mark cut
 old=$holder
 cut_off "$old"
 moves 15
