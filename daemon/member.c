@@ -835,6 +835,8 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 		start_failed(m, VMP_OCF_ERR_GENERIC, reason[0] ? reason : strerror(-r));
 		return;
 	}
+	if (!m->in_core) /* so that the others hear of the member that is coming (A5) */
+		add_to_core(m);
 	/* A daemon that dies before libvirt has answered: its successor must know whose VM it is that then runs. */
 	m->told = VMP_TOLD_STOPPED;
 	write_facts(m);
@@ -1097,9 +1099,9 @@ static bool surplus(const struct vmp_member *m, const struct vmp_pair_view *v)
 	for (unsigned i = 0; i < d->core.config.n && in.n_heard < VMP_AGREE_HEARD_MAX; i++) {
 		uint8_t node = d->core.config.voter[i].node;
 
-		if (node == d->node || !(v->peer[i].flags & VMP_MEMBER_RUNNING) || !told_lately(d, i))
+		if (node == d->node || !(v->peer[i].flags & VMP_MEMBER_LISTED) || !told_lately(d, i))
 			continue;
-		in.heard[in.n_heard++] = v->peer[i].member;
+		in.heard[in.n_heard++] = v->peer[i].flags & VMP_MEMBER_RUNNING ? v->peer[i].member : 0;
 		in.apart |= !vmp_group_has(d, node);
 	}
 	return vmp_agree_surplus(&in);

@@ -75,7 +75,8 @@ bool vmp_agree_surplus(const struct vmp_agree_third *in)
 {
 	bool holder = false, second = false;
 
-	if (!in->member || in->frozen || !in->apart || !in->role_none || in->member == in->holder_member || in->member == in->sync_member)
+	if (!in->member || !in->holder_member || in->frozen || !in->apart || !in->role_none || in->member == in->holder_member ||
+	    in->member == in->sync_member)
 		return false;
 	for (unsigned i = 0; i < in->n_heard; i++) {
 		if (in->heard[i] == in->holder_member)

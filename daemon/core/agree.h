@@ -80,7 +80,7 @@ struct vmp_agree_third {
 	uint64_t holder_member;		/* of the newest state known here, 0: none */
 	uint64_t sync_member;		/* ... 0: no standby is in sync yet */
 	unsigned n_heard;
-	uint64_t heard[VMP_AGREE_HEARD_MAX];	/* members that their nodes have just said to run */
+	uint64_t heard[VMP_AGREE_HEARD_MAX];	/* members that their nodes have just said to run; 0: one that is being started */
 };
 
 /* A5. With no standby on record yet, any second member that runs counts as the one that is about to be. */

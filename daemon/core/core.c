@@ -447,8 +447,10 @@ static void on_members(struct vmp_step *s, unsigned int v, const struct vmp_msg_
 	for (i = 0; i < m->n; i++) {
 		struct vmp_pair *p = vmp_pair_find(c, m->member[i].pair);
 
-		if (p)
+		if (p) {
 			p->peer[v] = m->member[i];
+			p->peer[v].flags |= VMP_MEMBER_LISTED;
+		}
 	}
 	for (i = 0; i < c->n_pairs; i++) {
 		if (c->pair[i].role == VMP_ROLE_HOLDING || c->pair[i].promote.deadline_ns)

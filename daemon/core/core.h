@@ -228,6 +228,7 @@ struct vmp_pair_state {
 
 #define VMP_MEMBER_RUNNING 1
 #define VMP_MEMBER_READY 2
+#define VMP_MEMBER_LISTED 4	/* not sent: the node has said that it has, or is starting, a member */
 
 struct vmp_member_info {
 	uint64_t pair, member;

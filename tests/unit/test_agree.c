@@ -189,6 +189,9 @@ static void third_member_ends_only_when_two_others_are_the_pair(void **state)
 	in.sync_member = 0;	/* the new standby runs and is not on record yet */
 	assert_true(vmp_agree_surplus(&in));
 
+	in.heard[0] = 0;	/* it is being started */
+	assert_true(vmp_agree_surplus(&in));
+
 	in = back; in.member = 0; assert_false(vmp_agree_surplus(&in));
 	in = back; in.frozen = true; assert_false(vmp_agree_surplus(&in));
 	in = back; in.apart = false; assert_false(vmp_agree_surplus(&in));
@@ -197,11 +200,13 @@ static void third_member_ends_only_when_two_others_are_the_pair(void **state)
 	in = back; in.member = in.sync_member; assert_false(vmp_agree_surplus(&in));
 	/* one of the two is not heard, or another one than the one on record runs there */
 	in = back; in.n_heard = 1; assert_false(vmp_agree_surplus(&in));
+	in = back; in.heard[0] = 0; assert_false(vmp_agree_surplus(&in));
 	in = back; in.heard[0] = 4; assert_false(vmp_agree_surplus(&in));
 	in = back; in.heard[1] = 4; assert_false(vmp_agree_surplus(&in));
 	in = back; in.sync_member = 0; in.n_heard = 1; in.heard[0] = 2; assert_false(vmp_agree_surplus(&in));
 	/* nobody holds the pair: whoever is left may be needed */
 	in = back; in.holder_member = in.sync_member = 0; assert_false(vmp_agree_surplus(&in));
+	in.heard[0] = 0; assert_false(vmp_agree_surplus(&in));
 }
 
 int main(void)
