@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What changes under running VMs: holds, keys, parameters, the daemon itself; and the frozen fast path. Two crossed pairs, each with a client.
 # vmpaird: yes
-# timeout: 400
+# timeout: 600
 # lease_ms: 1000
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
@@ -75,7 +75,7 @@ wait_for 60 node_back "$n"
 whole p2
 same_vms
 unnoticed
-assert not status_says "$n" p2 'could not be taken over'
+assert not status_says "$n" p2 'could not be taken over' > "$LAB_DIR/status.log"
 
 step 'daemon killed and back within the lease'
 epochs="$(epoch p1) $(epoch p2)"
