@@ -148,6 +148,27 @@ static bool may_repeat(const struct vmpr_relay *r, const struct vmpr_req *req)
 	return r->conf.redo == VMPR_REDO_IDEMPOTENT && (req->flags & VMP_UNIT_HAS_ID);
 }
 
+/*
+ * The outcome of a request is not known, and it is not to be executed again: who repeats its id is told the same. That is recorded as
+ * its answer, so the peer tells it too. False: it has no id, or an answer was begun.
+ */
+bool vmpr_outcome_unknown(struct vmpr_relay *r, const struct vmp_frame_conf *frame, uint64_t conn, uint32_t seq, bool dispatched,
+			  enum vmp_refuse why, uint64_t *ret_number)
+{
+	const char *text;
+	uint64_t number = 0;
+	size_t len;
+
+	vmp_frame_failure(frame, why, &text, &len);
+	if (!dispatched && vmpair_session_dispatched(r->session, conn, seq, &number) < 0)
+		return false;
+	if (vmpair_session_answer(r->session, r->ev.now_ns, conn, seq, text, len, VMPAIR_LAST, &number) < 0)
+		return false;
+	vmpr_made(r, number);
+	*ret_number = number;
+	return true;
+}
+
 static void req_unpark(struct vmpr_req *req)
 {
 	if ((req->state == VMPR_REQ_COMMIT || req->state == VMPR_REQ_QUEUED) && req->client && !mirror(req->service->r))
@@ -171,11 +192,11 @@ static void req_fail(struct vmpr_req *req, enum vmp_refuse why)
 	if (mirror(r)) {
 		vmpair_session_answer(r->session, r->ev.now_ns, req->conn, req->seq, text, len, VMPAIR_LAST, &number);
 		vmpr_made(r, number);
-	} else {
+	} else if (r->conf.redo != VMPR_REDO_NEVER || !(req->flags & VMP_UNIT_HAS_ID) || !req->dispatched || req->begun ||
+		   why == VMP_REFUSE_BACKEND_DOWN ||
+		   !vmpr_outcome_unknown(r, &sv->frame, req->conn, req->seq, true, why, &number)) {
 		vmpair_session_drop(r->session, req->conn, req->seq, vmp_refuse_name(why));
 		number = vmpr_newest(r);
-		if (!c)
-			r->takeover.dropped++;
 	}
 	req->why = (uint8_t)why;
 	if (c && req->begun) {

@@ -438,10 +438,12 @@ static void client_failure(struct vmpr_client *c, enum vmp_refuse why, uint64_t 
 	client_dirty(c);
 }
 
-/* The answer that was given to the same id. */
-static void client_stored(struct vmpr_client *c, const struct vmpair_entry *e)
+/* The answer that was given to the same id; flags and swallow of the unit that asks. */
+static void client_stored(struct vmpr_client *c, const struct vmpair_entry *e, uint32_t flags, uint32_t swallow)
 {
 	struct vmpr_relay *r = c->sv->r;
+	struct vmp_frame_ans st;
+	struct vmp_part part;
 	uint64_t off = 0;
 	const void *p;
 	size_t len;
@@ -453,6 +455,13 @@ static void client_stored(struct vmpr_client *c, const struct vmpair_entry *e)
 		return;
 	}
 	while (vmpair_session_stored(r->session, e->conn, e->seq, off, &p, &len) == 0 && len > 0 && !c->gone) {
+		if (off == 0) {
+			/* one that ends with its connection does so again */
+			vmp_frame_answer_start(&st, flags, swallow);
+			if (vmp_frame_answer(&st, &c->sv->frame, p, len, &part) == 0 &&
+			    (part.flags & (VMP_PART_CLOSE | VMP_PART_UNTIL_EOF)))
+				c->closing = true;
+		}
 		vmpr_client_put(c, p, len, e->answer_number, true);
 		off += len;
 	}
@@ -468,7 +477,7 @@ static void waiters_answer(struct vmpr_req *req)
 		next = c->wnext;
 		c->waits = NULL;
 		if (!req->why && vmpair_session_entry(r->session, req->conn, req->seq, &e) == 0)
-			client_stored(c, &e);
+			client_stored(c, &e, req->flags, req->swallow);
 		else
 			client_failure(c, req->why ? req->why : VMP_REFUSE_LOST, r->newest);
 		client_again(c);
@@ -524,7 +533,7 @@ static int client_unit(struct vmpr_client *c, const char *data, const struct vmp
 			if (c->under_way)
 				return 0;
 			if (e.state == VMPAIR_ANSWERED || e.state == VMPAIR_FINISHED) {
-				client_stored(c, &e);
+				client_stored(c, &e, unit->flags, unit->swallow);
 				if (unit->flags & VMP_UNIT_CLOSE)
 					c->closing = true;
 				return c->gone ? -1 : 1;
@@ -1005,13 +1014,11 @@ static void client_new(struct vmpr_service *sv, int fd)
 {
 	struct vmpr_relay *r = sv->r;
 	struct vmpr_client *c = calloc(1, sizeof(*c));
-	int one = 1;
 
 	if (!c) {
 		close(fd);
 		return;
 	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	c->sv = sv;
 	c->writable = true;
 	c->last = &c->first;
@@ -1079,6 +1086,7 @@ static int listen_one(struct vmpr_relay *r, struct vmpr_service *sv, const char 
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted connections inherit it */
 	/* the address comes to this host, or guest, only with the role */
 	setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof(one));
 	if (a.ss.ss_family == AF_INET6)

@@ -227,7 +227,7 @@ static void export_read(struct vmpr_hook *h)
 			snprintf(text, sizeof(text), "the export command ended with %s %d", WIFEXITED(h->status) ? "status" : "signal",
 				 WIFEXITED(h->status) ? WEXITSTATUS(h->status) : WTERMSIG(h->status));
 			export_end(h, text);
-		} else if (vmpair_session_export(r->session, NULL, 0, true) != -ENOBUFS) {
+		} else if (vmpair_session_export(r->session, "", 0, true) != -ENOBUFS) {
 			export_end(h, NULL);
 		}
 	}

@@ -360,6 +360,10 @@ static void conn_handshake(struct vmpr_conn *c)
 			conn_fail(c, "the peer closed the connection in the TLS handshake");
 		return;
 	}
+	if (r == GNUTLS_E_PULL_ERROR || r == GNUTLS_E_PUSH_ERROR || r == GNUTLS_E_PREMATURE_TERMINATION) {
+		conn_fail(c, "the connection broke in the TLS handshake");
+		return;
+	}
 	/* a wrong key shows itself here as a failed binder or a key the other side does not know */
 	snprintf(text, sizeof(text), "TLS handshake failed (%s%s%s): is the relay's key the same on both nodes?", gnutls_strerror(r),
 		 r == GNUTLS_E_FATAL_ALERT_RECEIVED ? ": " : "",

@@ -479,7 +479,7 @@ static void take_over(struct vmpr_relay *r, uint64_t epoch)
 	struct vmpr_takeover *t = &r->takeover;
 	struct vmpair_entry e;
 	struct vmpair_info info;
-	uint64_t cursor = 0;
+	uint64_t cursor = 0, number;
 
 	vmpair_session_info(r->session, &info);
 	*t = (struct vmpr_takeover){ .open = true, .epoch = epoch, .at_ns = r->ev.now_ns, .done = info.finished,
@@ -500,7 +500,9 @@ static void take_over(struct vmpr_relay *r, uint64_t epoch)
 			vmpr_say(r, VMPR_SAY_LOST, "takeover: a request that had been given to the application and got no answer is not "
 				 "repeated (redo=%s): id %.*s", r->conf.redo == VMPR_REDO_NEVER ? "never" : "idempotent",
 				 e.id_len ? (int)e.id_len : 4, e.id_len ? (const char *)e.id : "none");
-			vmpair_session_drop(r->session, e.conn, e.seq, vmp_refuse_name(VMP_REFUSE_LOST));
+			if (!(e.flags & VMPAIR_HAS_ID) || e.service >= r->conf.n_services ||
+			    !vmpr_outcome_unknown(r, &r->service[e.service].frame, e.conn, e.seq, false, VMP_REFUSE_LOST, &number))
+				vmpair_session_drop(r->session, e.conn, e.seq, vmp_refuse_name(VMP_REFUSE_LOST));
 			t->dropped++;
 			continue;
 		}

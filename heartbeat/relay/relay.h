@@ -235,6 +235,8 @@ struct vmpr_req *vmpr_list_pop(struct vmpr_req_list *l);
 void vmpr_backends_init(struct vmpr_relay *r);
 /* Recorded just now; data may be NULL, then the session has it. */
 void vmpr_dispatch(struct vmpr_req *req, const void *data, size_t len);
+bool vmpr_outcome_unknown(struct vmpr_relay *r, const struct vmp_frame_conf *frame, uint64_t conn, uint32_t seq, bool dispatched,
+			  enum vmp_refuse why, uint64_t *ret_number);
 /* What waited for its "dispatched" record, or for a connection, or in the lane. */
 void vmpr_backends_release(struct vmpr_relay *r);
 void vmpr_backends_again(struct vmpr_relay *r);

@@ -5,7 +5,7 @@ TESTS += tests/relay/test_relay
 tests_relay_test_relay_SOURCES = tests/relay/test_relay.c tests/relay/world.c tests/relay/world.h
 tests_relay_test_relay_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_relay_test_relay_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
-tests_relay_test_relay_LDADD = $(JANSSON_LIBS) -lpthread
+tests_relay_test_relay_LDADD = libvmpframe.la $(JANSSON_LIBS) -lpthread
 tests_relay_vmpair_relay_faulty_SOURCES = $(VMP_RELAY_SOURCES) tests/relay/faulty.c
 tests_relay_vmpair_relay_faulty_CFLAGS = $(vmpair_relay_CFLAGS)
 tests_relay_vmpair_relay_faulty_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed -Wl,--wrap=vmpair_session_leave_limit
