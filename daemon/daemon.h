@@ -281,6 +281,7 @@ void vmp_sync_mode(struct vmp_member *m, const struct vmp_action *a);
 void vmp_sync_update(struct vmp_member *m);      /* role and peer, if they changed */
 void vmp_sync_update_all(struct vmp_daemon *d);
 void vmp_sync_reconfigure(struct vmp_member *m);
+void vmp_sync_end_others(struct vmp_daemon *d);  /* relays of pairs that are not known here any more */
 void vmp_sync_rekey(struct vmp_daemon *d);
 json_t *vmp_sync_state(const struct vmp_member *m); /* NULL: no relay is wanted */
 

@@ -327,13 +327,10 @@ static void flush(struct vmp_relay *r)
 	watch(r);
 }
 
-int vmp_relay_send(struct vmp_relay *r, char *line)
+static int enqueue(struct vmp_relay *r, const char *line)
 {
-	CLEANUP_FREE char *owned = line;
-	size_t len = line ? strlen(line) : 0;
+	size_t len = strlen(line);
 
-	if (!line)
-		return -ENOMEM;
 	if (r->lost || r->stopping)
 		return -EPIPE;
 	if (r->out_len + len > VMP_RELAY_QUEUE) {
@@ -354,6 +351,14 @@ int vmp_relay_send(struct vmp_relay *r, char *line)
 	if (r->connected)
 		flush(r);
 	return 0;
+}
+
+int vmp_relay_send(struct vmp_relay *r, char *line)
+{
+	int rc = line ? enqueue(r, line) : -ENOMEM;
+
+	free(line);
+	return rc;
 }
 
 static void hello(struct vmp_relay *r, const struct vmp_relay_event *ev)

@@ -185,8 +185,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
 		vmp_member_adopt_all(d);
 		forget_gates(d);
-		if (d->relays)
-			vmp_relays_end_others(d->relays);
+		vmp_sync_end_others(d);
 	}
 	r = vmp_exec_start(d);
 	if (r < 0) {

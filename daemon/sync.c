@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "daemon/daemon.h"
 #include "internal/cleanup.h"
@@ -350,8 +351,23 @@ bool vmp_sync_adopt(struct vmp_member *m, const struct vmp_facts *f)
 	return false;
 }
 
+void vmp_sync_end_others(struct vmp_daemon *d)
+{
+	char dir[VMP_CONF_STR + 8], reason[VMP_CONF_STR + 200];
+
+	snprintf(dir, sizeof(dir), "%s/relay", d->conf.runtime_dir);
+	if (access(dir, F_OK) == 0 && relays(d, reason, sizeof(reason)) == 0)
+		vmp_relays_end_others(d->relays);
+}
+
 void vmp_sync_stop(struct vmp_member *m)
 {
+	char path[VMP_CONF_STR + 96];
+
+	if (vmp_sync_wanted(m)) { /* it has read them; a start writes them anew */
+		key_path(m, path, sizeof(path));
+		unlink(path);
+	}
 	vmp_loop_timer_del(m->d->loop, &m->sync.timer);
 	m->sync.relay = vmp_relay_stop(m->sync.relay);
 	forget_told(&m->sync);

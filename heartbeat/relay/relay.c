@@ -755,7 +755,9 @@ static void caught_tell(struct vmpr_relay *r, const struct vmpair_event *ev)
 	msg = json_pack("{s:s,s:b,s:i,s:o,s:I}", "ev", "caught", "on", ev->on, "node", (int)r->caught_node, "member",
 			vmpr_json_u64(ev->member), "op", (json_int_t)ev->op);
 	caught_forget(r);
-	r->caught_msg = json_incref(msg);
+	/* for the next daemon, which has not asked for anything yet */
+	r->caught_msg = json_deep_copy(msg);
+	json_object_set_new(r->caught_msg, "op", json_integer(0));
 	vmpr_ctl_send(&r->ctl, msg, false);
 }
 
