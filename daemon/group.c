@@ -77,6 +77,8 @@ static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_
 		return "";
 	if (!strcmp(m->vrrp, "STOP"))
 		return "keepalived does not run";
+	if (m->own.ok && !vmp_sync_ready(m))
+		return "its relay has not answered yet";
 	if (!v || !v->ready)
 		return m->own.reason[0] ? m->own.reason : "not ready yet";
 	if (vmp_member_left_out(m, v))
