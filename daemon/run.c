@@ -326,7 +326,8 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	if (r < 0)
 		return r;
 	realtime(d, SCHED_RESET_ON_FORK); /* later threads and helpers are ordinary ones */
-	if (vmp_vrrp_new(&d->vrrp, d->loop, VMP_RUNDIR "/vrrp", VMP_LIBEXECDIR "/vmpair-vrrp-guard", vmp_member_vrrp, d, reason, size) < 0)
+	snprintf(socket_path, sizeof(socket_path), "%s/vrrp", d->conf.runtime_dir);
+	if (vmp_vrrp_new(&d->vrrp, d->loop, socket_path, VMP_LIBEXECDIR "/vmpair-vrrp-guard", vmp_member_vrrp, d, reason, size) < 0)
 		vmp_log(LOG_WARNING, "entry mode keepalived is not possible: %s", reason);
 	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
 		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
