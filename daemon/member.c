@@ -932,7 +932,9 @@ void vmp_member_vrrp(void *daemon, const char *instance, const char *state)
 	snprintf(m->vrrp, sizeof(m->vrrp), "%s", state);
 	vmp_log(stopped ? LOG_WARNING : LOG_INFO, "%s: VRRP instance: %s", m->name, stopped ? "keepalived has ended" : state);
 	vmp_journal_add(d->journal, m->name, 0, "vrrp", "%s", state);
-	/* Nobody would carry the entry address here. */
+	/* Nobody carries the entry address here any more: hand over, and be no standby. */
+	if (stopped && vmp_member_primary(m))
+		vmp_request_switchover(d, 0, m->name);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
 }

@@ -1,0 +1,140 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Entry mode keepalived: VRRP moves the entry addresses and follows vmpaird through the track file, the gate applies all the same. The
+# configuration is the one of vmpair-keepalived(7).
+# vmpaird: yes
+# timeout: 400
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../pair.sh
+. "$LAB_SRC/pair.sh"
+lab_load
+command -v keepalived > /dev/null || { echo 'skipped: no keepalived'; exit 77; }
+
+entry=${LAB_ENTRY[0]} entry6=${LAB_ENTRY6[0]}
+advert_ms=100 # advert_int of the example
+for n in $(lab_all); do
+	sed -e 's/web/p1/g' -e "s|192.0.2.10/32|$entry/32|; s|2001:db8::10/64|$entry6/64|; s/virtual_router_id .*/virtual_router_id 77/" \
+		-e "s/router_id .*HOST/router_id $n/" "$LAB_TOP/cib-examples/keepalived.conf" > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+	on "$n" keepalived -t -f /etc/keepalived/keepalived.conf > "$LAB_DIR/keepalived.log" 2>&1 || fail "keepalived -t: $(cat "$LAB_DIR/keepalived.log")"
+	daemon start "$n" svc
+	daemon start "$n" keepalived
+done
+track() { on "$1" cat /run/vmpair/vrrp/p1 2> /dev/null; }
+carries() {
+	local list
+	list=$(on_net "$1" ip -br addr show br-entry)
+	[[ $list == *" $entry/32"* && $list == *" $entry6/64"* ]]
+}
+none_carries() { for n in $(lab_all); do ! carries "$n" && [ "$(track "$n")" = 1 ] || return 1; done; }
+vrrp() { pair_status "$1" p1 > /dev/null; grep '"p1"' "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | jq -r 'select(.what == "vrrp") | .text' | tail -n 1; }
+served_by() { # served_by NODE: it has the addresses and answers, VRRP is master there and at fault elsewhere
+	local n
+	[ "$(ASK=$1 pair_primary p1)" = "$1" ] && carries "$1" && [ "$(track "$1")" = 0 ] && [ "$(vrrp "$1")" = MASTER ] &&
+		probe_answers "$entry" "$1" && probe_answers "[$entry6]" "$1" || return 1
+	for n in $(lab_all); do
+		[ "$n" = "$1" ] || is_cut "$n" || { ! carries "$n" && [ "$(track "$n")" = 1 ]; } || return 1
+	done
+}
+whole() {
+	wait_for "${1:-90}" pair_whole p1 || fail 'p1 does not become whole'
+	holder=$(pair_primary p1)
+	standby=$(pair_standby p1)
+	wait_for 10 served_by "$holder" || fail "$holder does not serve p1: track file $(track "$holder"), VRRP $(vrrp "$holder")"
+}
+moves() { wait_for "$1" served_by "$standby" || fail "$standby does not serve p1: track file $(track "$standby"), VRRP $(vrrp "$standby")"; }
+
+log 'before there is a pair: keepalived is at fault everywhere'
+wait_for 10 none_carries || fail 'somebody has the address without a pair'
+PAIR_PARAMS=(entry_mode=keepalived)
+pair_create 1
+whole
+mark() { # for both clients
+	probe_mark "$1"
+	PROBE=probe6 probe_mark "$1"
+}
+probe_start "$entry"
+PROBE=probe6 probe_start "$entry6"
+
+log 'switched over and back'
+for i in 1 2; do
+	mark "switchover $i"
+	on "$holder" vmpair switchover p1 > /dev/null
+	moves 10
+	whole
+done
+
+log 'the VM of the primary is killed'
+mark vm-kill
+on "$holder" kill -KILL "$(vm_pid "$holder" p1)"
+moves 10
+whole
+
+for how in freeze kill; do
+	log "the daemon of the primary: $how; VRRP gives up when the lease ends, without it"
+	mark "daemon-$how"
+	old=$holder
+	daemon "$how" "$old" vmpaird
+	(
+		ASK=$standby
+		moves 15
+	)
+	assert_eq 1 "$(track "$old")" "track file of $old"
+	assert not carries "$old"
+	if [ "$how" = freeze ]; then daemon thaw "$old" vmpaird; else daemon start "$old" vmpaird; fi
+	whole
+done
+
+log 'a planned restart of the daemon, and of keepalived on the primary'
+mark restart
+old=$holder
+daemon stop "$holder" vmpaird
+daemon start "$holder" vmpaird
+whole 30
+assert_eq "$old" "$holder" 'primary after a planned restart'
+mark guard-kill
+guards() { on "$holder" pgrep -f vmpair-vrrp-guard | wc -l; }
+assert_eq 1 "$(guards)" 'guards of the track file'
+on "$holder" pkill -KILL -f vmpair-vrrp-guard
+wait_for 10 eval "[ \"\$(guards)\" = 1 ]"
+whole
+
+log 'keepalived ends on the primary: the standby takes over; it is started again and the member is a standby'
+mark keepalived-stop
+old=$holder
+daemon stop "$old" keepalived
+moves 15
+assert not carries "$old"
+daemon start "$old" keepalived
+whole
+
+PROBE=probe6 probe_stop
+probe_stop
+for s in 'switchover 1' 'switchover 2' vm-kill daemon-freeze daemon-kill restart keepalived-stop; do
+	log "gap of $s: $(probe_value "$s" max_gap_ms) ms, over IPv6 $(jq --arg s "$s" '.segments[] | select(.name == $s).max_gap_ms' "$LAB_DIR/probe6.json")"
+done
+assert_le "$(probe_value restart 'max_gap_ms | floor')" 500 'gap by a planned restart, in ms'
+
+log 'VRRP and vmpaird never disagreed for longer than an advert interval (and what the machine needs)'
+for n in $(lab_all); do
+	jq -r 'select(.pair == "p1" and (.what == "vrrp" or .what == "bound" or .what == "unbound")) | "\(.t_ns) \(.what) \(.text)"' \
+		"$LAB_DIR/$n/var/log/vmpair/events.jsonl" | awk -v node="$n" '
+		$2 == "vrrp" {vrrp = $3 == "MASTER"}
+		$2 == "bound" {ours = 1}
+		$2 == "unbound" {ours = 0}
+		vrrp != ours && !since {since = $1}
+		vrrp == ours && since {ms = ($1 - since) / 1e6; if (ms > worst) worst = ms; since = 0}
+		END {printf "%s %d\n", node, worst}'
+done > "$LAB_DIR/disagreed"
+log "longest disagreement in ms: $(tr '\n' ' ' < "$LAB_DIR/disagreed")"
+while read -r n ms; do assert_le "$ms" $((2 * advert_ms)) "disagreement on $n, in ms"; done < "$LAB_DIR/disagreed"
+
+log 'the pair deleted: keepalived stays at fault, nothing else is left'
+wait_for 60 lab_settled
+on n1 pcs resource delete p1 > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+wait_for 30 none_carries
+for n in $(lab_all); do
+	wait_for 10 not on "$n" pgrep -f vmpair-vrrp-guard
+	wait_for 10 not on "$n" test -e /sys/fs/bpf/vmpair/p1
+done
