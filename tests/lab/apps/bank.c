@@ -27,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -411,8 +412,10 @@ static void accept_all(int listener)
 		if (!store_len)
 			continue;
 		int up = socket(store.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		if (up < 0)
-			die("socket");
+		if (up < 0) {
+			drop(c);
+			continue;
+		}
 		if (connect(up, (struct sockaddr *)&store, store_len) < 0 && errno != EINPROGRESS) {
 			close(up);
 			drop(c);
@@ -570,6 +573,8 @@ int main(int argc, char **argv)
 			usage();
 		}
 	}
+	struct rlimit files = {2 * MAX_CONNS + 64, 2 * MAX_CONNS + 64};
+	setrlimit(RLIMIT_NOFILE, &files); /* not root: fewer connections */
 	signal(SIGPIPE, SIG_IGN);
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -80,6 +80,7 @@ static int epoll_fd;
 static uint64_t n_acked, n_reads, n_repeats, n_lost_conns, n_unknown, status_count[600];
 static uint64_t last_ack_ns, worst_ns, worst_read_ns, last_read_ns, first_ns;
 static unsigned violations;
+static char read_failure[128]; /* why a ledger could not be read */
 static bool stopping;
 static char mark[64] = "start";
 static struct { char name[64]; uint64_t worst_ns, acked; } marks[256];
@@ -456,6 +457,7 @@ static int ask_whole(const char *request, size_t len, char **ret, size_t *ret_le
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	if (connect(fd, addr, opt.verify_len ? opt.verify_len : opt.addr_len) < 0 || send(fd, request, len, MSG_NOSIGNAL) != (ssize_t)len) {
+		snprintf(read_failure, sizeof(read_failure), "connect or send: %s", strerror(errno));
 		close(fd);
 		return -1;
 	}
@@ -468,6 +470,7 @@ static int ask_whole(const char *request, size_t len, char **ret, size_t *ret_le
 		}
 		ssize_t n = read(fd, buf + have, size - have - 1);
 		if (n < 0) {
+			snprintf(read_failure, sizeof(read_failure), "%s after %zu bytes", strerror(errno), have);
 			free(buf);
 			close(fd);
 			return -1;
@@ -500,6 +503,7 @@ static int verify_account(unsigned w)
 	if (ask_whole(request, (size_t)n, &text, &len) < 0)
 		return -1;
 	if (!opt.resp && strncmp(text, "HTTP/1.1 200", 12)) {
+		snprintf(read_failure, sizeof(read_failure), "%zu bytes: %.60s", len, text);
 		free(text);
 		return -1;
 	}
@@ -730,7 +734,7 @@ int main(int argc, char **argv)
 		int tries = 0;
 		while (verify_account(w) < 0)
 			if (++tries == 20 || poll(NULL, 0, 250) < 0) {
-				violation("account %u: cannot be read", w);
+				violation("account %u: cannot be read: %s", w, read_failure);
 				verified = false;
 				break;
 			}
