@@ -144,7 +144,8 @@ struct vmp_member {
 	uint64_t log_expiry_ns;
 };
 
-enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_UNHOLD, VMP_OP_EXIT_HOLD };
+enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_UNHOLD, VMP_OP_EXIT_HOLD,
+		   VMP_OP_VOTERS };
 
 struct vmp_op {
 	uint64_t id; /* 0 = free */

@@ -524,6 +524,55 @@ static void do_events(struct vmp_daemon *d, uint64_t token, const char *pair, js
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "", out);
 }
 
+static const char *voters_refused(int rc, const char *reason)
+{
+	switch (rc) {
+	case -EINPROGRESS: return "proposed, but not every voter needed has answered: it is driven on; see vmpair status";
+	case -EBUSY: return "another change runs, or that node is primary of a pair: vmpair switchover first";
+	case -EHOSTUNREACH: return "that node was never heard: is vmpaird running there, with the same key and these nodes in corosync.conf?";
+	case -EEXIST: return "that node is a voter with another identity (its disk was made anew): remove it first";
+	case -EINVAL: return "a node cannot remove itself: ask on another one";
+	case -ENOSPC: return "the voter set is full";
+	}
+	return reason;
+}
+
+/* voters: what = add, remove, lost; node by name or id. */
+static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
+{
+	const char *what = get_text(msg, "what"), *name = get_text(msg, "node");
+	struct vmp_event ev = { .type = VMP_EV_VOTERS, .on = !strcmp(what, "add"), .deadline_ns = vmp_now_ns() + 20000 * ms_ns };
+	char reason[160], *end;
+
+	for (unsigned i = 0; i < d->n_nodes; i++)
+		if (!strcmp(d->nodes[i].name, name))
+			ev.node = (uint8_t)d->nodes[i].id;
+	if (!ev.node && *name) { /* a node that has left corosync.conf is known by its id only */
+		unsigned long id = strtoul(name, &end, 10);
+
+		if (!*end && id >= 1 && id <= UINT8_MAX)
+			ev.node = (uint8_t)id;
+	}
+	if (!ev.node) {
+		snprintf(reason, sizeof(reason), "%.64s is no node of corosync.conf, nor a node id (1 to 255)", name);
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_NOT_FOUND, reason, NULL);
+		return;
+	}
+	vmp_log(LOG_NOTICE, "voters: %s %s asked for by an operator", what, vmp_node_name(d, ev.node));
+	vmp_journal_add(d->journal, NULL, 0, "voters", "%s %s asked for on %s by an operator", what, vmp_node_name(d, ev.node), d->node_name);
+	if (strcmp(what, "lost")) {
+		vmp_exec_op(d, VMP_OP_VOTERS, token, &ev);
+		return;
+	}
+	if (!d->core_up || !d->core.rec.abstaining) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this voter has its memory: a lost disk matters only while a cold start waits for it", NULL);
+		return;
+	}
+	ev = (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = ev.node };
+	vmp_exec_feed(d, &ev);
+	vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "", NULL);
+}
+
 static void do_op(struct vmp_daemon *d, uint64_t token, const char *pair, enum vmp_op_kind kind, struct vmp_event *ev)
 {
 	struct vmp_member *m = vmp_member_by_name(d, pair);
@@ -614,6 +663,10 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 	case VMP_OP_UNHOLD:
 		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text, NULL);
 		break;
+	case VMP_OP_VOTERS:
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, rc ? voters_refused(rc, text) : "",
+			      json_pack("{s:i}", "voters", (int)d->core.config.n));
+		break;
 	case VMP_OP_EXIT_HOLD:
 		if (d->exit_holds && --d->exit_holds == 0)
 			vmp_loop_stop(d->loop);
@@ -636,7 +689,7 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 	struct vmp_daemon *d = data;
 	const char *pair = get_text(msg, "pair");
 	bool needs_pair = strcmp(cmd, "status") && strcmp(cmd, "events") && strcmp(cmd, "version") && strcmp(cmd, "key-rotate") &&
-			  strcmp(cmd, "hold") && strcmp(cmd, "unhold");
+			  strcmp(cmd, "hold") && strcmp(cmd, "unhold") && strcmp(cmd, "voters");
 
 	if (*pair && !vmp_pair_name_valid(pair)) {
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "not a pair name (letters, digits, _ . -, at most 63)", NULL);
@@ -709,6 +762,8 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 			do_op(d, token, pair, VMP_OP_UNHOLD, &ev);
 		else
 			vmp_exec_op(d, VMP_OP_UNHOLD, token, &ev);
+	} else if (!strcmp(cmd, "voters")) {
+		do_voters(d, token, msg);
 	} else if (!strcmp(cmd, "key-rotate")) {
 		vmp_group_key_rotate(d, token);
 	} else if (!strcmp(cmd, "version")) {

@@ -236,3 +236,22 @@ int cmd_force_primary(struct cli *cli, int argc, char **argv)
 	snprintf(text, sizeof(text), "primary by force (epoch %lld.%lld)", (long long)epoch / 256, (long long)epoch % 256);
 	return done(cli, reply, text);
 }
+
+int cmd_voter(struct cli *cli, int argc, char **argv)
+{
+	json_t *reply;
+	char text[128];
+	(void)argc;
+	if (strcmp(argv[0], "add") && strcmp(argv[0], "remove") && strcmp(argv[0], "lost"))
+		return VMP_CTL_USAGE;
+	if (!strcmp(argv[0], "lost") && !cli->yes)
+		return cli_error(cli, VMP_CTL_FAILED, "what only the disk of %s knew is given up, and a member that it had in sync may be passed over: "
+				 "say --yes when that disk is lost for good", argv[1]);
+	int rc = cli_ask(cli, "voters", json_pack("{s:s s:s}", "what", argv[0], "node", argv[1]), &reply);
+	if (rc)
+		return rc;
+	if (!strcmp(argv[0], "lost"))
+		return done(cli, reply, "the cold start no longer waits for that disk");
+	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT " voters", json_integer_value(json_object_get(reply, "voters")));
+	return done(cli, reply, text);
+}

@@ -25,6 +25,11 @@ static const struct cli_command commands[] = {
 	{"force-primary", "PAIR", "make this node's member primary although it may lack data (last resort)",
 	 "For when the member on record is lost for good. What that one had acknowledged and this one does not hold is lost.\n"
 	 "Asks first; --yes does not.", OPT_OUTPUT | OPT_YES, 1, 1, cmd_force_primary},
+	{"voter", "add|remove|lost NODE", "change who takes part in leases",
+	 "One node at a time; corosync's node list is a wish only, and a dead node stays a voter until it is removed here.\n"
+	 "add, remove   done when the new set is in force everywhere; all other voters have to be up\n"
+	 "lost          a cold start no longer waits for that node's disk, which is lost for good (asks for --yes)", OPT_OUTPUT | OPT_YES, 2, 2,
+	 cmd_voter},
 	{"keygen", "", "make the key file of this cluster",
 	 "Once, on one node; copy the file to the others. --force replaces an existing file.", OPT_FILE | OPT_FORCE, 0, 0, cmd_keygen},
 	{"key", "rotate | list | add | use ID | drop ID", "change the keys of a running cluster",

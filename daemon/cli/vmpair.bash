@@ -21,6 +21,12 @@ _vmpair() {
 			key) words="rotate list add use drop" ;;
 			use | drop) words=$(vmpair key list 2> /dev/null | awk '{print $2}') ;;
 			esac
+		elif [[ $cmd == voter ]]; then
+			if [[ $prev == voter ]]; then
+				words="add remove lost"
+			else
+				words=$(vmpair --timeout=1s status --output=json 2> /dev/null | grep -oE '"name": *"[^"]*"' | cut -d'"' -f4)
+			fi
 		elif [[ $prev == "$cmd" ]]; then
 			case $cmd in
 			status | events | why | switchover | hold | unhold | force-primary)

@@ -77,6 +77,7 @@ EXTRA_DIST += \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \
 	%D%/t/reboots.sh \
+	%D%/t/voters.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \
