@@ -245,7 +245,7 @@ step() { # step NAME LOG COMMAND...: one result
 lab_tests() { "$TOP/tests/lab/run-tests.sh" "$@" | tee "$BUILD/lab-tests.log"; }
 memcheck() { # uninitialised values, which the sanitizers do not see, where foreign bytes are taken apart
 	local t
-	for t in core wire seal keys conf domxml pairparam journal ctl; do
+	for t in core wire seal keys conf domxml pairparam journal ctl record session; do
 		echo "== $t"
 		(cd "$1" && ./libtool --mode=execute valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite \
 			"tests/unit/test_$t") || return 1
@@ -293,6 +293,8 @@ cmd_check() {
 		step distcheck "$BUILD/distcheck.log" make -C "$BUILD" "-j$(nproc)" distcheck
 	fi
 	if [ "$mode" = full ]; then
+		phase 'simulator, a million schedules of two sessions'
+		step sync-million "$BUILD/sync-million.log" "$BUILD/tests/sim/sync" --runs 1000000 --seed 1000000
 		phase 'fuzzers, a minute each'
 		if configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers && build "$BUILD/fuzz"; then
 			step fuzz "$BUILD/fuzz.log" fuzz "$BUILD/fuzz"

@@ -28,6 +28,7 @@
 #include "daemon/pcmk.h"
 #include "daemon/probe.h"
 #include "daemon/relay.h"
+#include "daemon/rolepage.h"
 #include "daemon/slot.h"
 #include "daemon/store.h"
 #include "daemon/virt.h"
@@ -138,6 +139,7 @@ struct vmp_member {
 	uint64_t entry_until_ns; /* stored last */
 	struct vmp_vrrp_guard *guard; /* entry mode keepalived */
 	char vrrp[16]; /* what keepalived said of its instance last; "" = nothing yet */
+	struct vmp_rolepage *role_page; /* what applications on this host read; made by the first opening */
 	bool close_again; /* the gate could not confirm a close */
 	uint8_t last_role;
 	uint8_t last_mode;

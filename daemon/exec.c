@@ -62,6 +62,21 @@ static void binding_log(struct vmp_daemon *d, const char *what, const struct vmp
 		vmp_log(LOG_WARNING, "binding log: %s", strerror(errno));
 }
 
+/* What applications on this host read. It says primary only while the gate was told so, and never longer than the lease. */
+static void role_page(struct vmp_daemon *d, struct vmp_member *m, uint64_t epoch, uint64_t expiry)
+{
+	char dir[300];
+	int r;
+
+	if (!m->role_page && expiry) {
+		snprintf(dir, sizeof(dir), "%s/role", d->conf.runtime_dir);
+		r = vmp_rolepage_open(&m->role_page, dir, m->name);
+		if (r < 0 && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), 60 * second_ns))
+			vmp_log(LOG_WARNING, "%s/%s: %s", dir, m->name, strerror(-r));
+	}
+	vmp_rolepage_set(m->role_page, epoch, expiry);
+}
+
 /* --- actions ------------------------------------------------------------------------------------------------------------ */
 static void enqueue(struct vmp_daemon *d, const struct vmp_event *ev, bool first)
 {
@@ -101,9 +116,11 @@ static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp
 		m->open_epoch = a->epoch;
 		m->entry_until_ns = a->expiry_ns;
 		vmp_member_entry_stored(m);
+		role_page(d, m, a->epoch, a->expiry_ns);
 		return;
 	}
 	binding_log(d, "close", m, a->epoch, 0);
+	role_page(d, m, a->epoch, 0);
 	m->gate_open = false;
 	/* -EBUSY: the close before is being confirmed; the next refresh opens. */
 	if (r != -ETIME && r != -EBUSY && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
@@ -123,8 +140,10 @@ static void do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct 
 	r = vmp_gate_refresh(d->gate, a->pair, a->epoch, a->expiry_ns, vmp_core_lease_end(&d->core, a->pair));
 	if (r == 0 && m->entry_until_ns <= vmp_now_ns())
 		vmp_member_entry_stored(m);
-	if (r == 0)
+	if (r == 0) {
 		m->entry_until_ns = a->expiry_ns;
+		role_page(d, m, a->epoch, a->expiry_ns);
+	}
 	if (r < 0 && r != -ETIME && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 		vmp_log(LOG_ERR, "%s: entry cannot be refreshed for epoch %llu: %s", m->name, (unsigned long long)a->epoch,
 			strerror(-r));
@@ -161,6 +180,7 @@ static void do_close(struct vmp_daemon *d, struct vmp_member *m, const struct vm
 {
 	m->close_op = a->op;
 	m->close_epoch = a->epoch;
+	role_page(d, m, a->epoch, 0);
 	try_close(d, m);
 }
 

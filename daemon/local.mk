@@ -78,6 +78,7 @@ libvmpaird_la_SOURCES += \
 	%D%/relay.c %D%/relay.h \
 	%D%/relaymsg.c %D%/relaymsg.h \
 	%D%/request.c \
+	%D%/rolepage.c %D%/rolepage.h \
 	%D%/run.c \
 	%D%/sync.c
 

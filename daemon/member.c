@@ -345,6 +345,8 @@ static void remove_facts(struct vmp_member *m)
 
 	snprintf(dir, sizeof(dir), "%s/pairs", m->d->conf.runtime_dir);
 	vmp_facts_remove(dir, m->name);
+	snprintf(dir, sizeof(dir), "%s/role", m->d->conf.runtime_dir);
+	m->role_page = vmp_rolepage_remove(m->role_page, dir, m->name);
 }
 
 /* A ready member may be promoted when it is the recorded standby, or when nobody holds the pair and Pacemaker has to begin. */

@@ -289,7 +289,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 
 	vmp_domxml_init();
 	for (unsigned i = 0; i < ARRAY_SIZE(dirs); i++) {
-		r = make_dir(dirs[i], dirs[i] == d->conf.state_dir ? 0711 : 0700); /* qemu opens the overlays below state_dir */
+		r = make_dir(dirs[i], dirs[i] == d->conf.log_dir ? 0700 : 0711); /* qemu, relays and readers of role pages go through */
 		if (r < 0) {
 			snprintf(reason, size, "%s cannot be made: %s", dirs[i], strerror(-r));
 			return r;

@@ -2,6 +2,7 @@
 noinst_HEADERS += \
 	%D%/internal/cleanup.h \
 	%D%/internal/endian.h \
-	%D%/internal/loopops.h
+	%D%/internal/loopops.h \
+	%D%/internal/rolepage.h
 vmpairincludedir = $(includedir)/vmpair
-vmpairinclude_HEADERS = %D%/vmpair/sync.h
+vmpairinclude_HEADERS = %D%/vmpair/role.h %D%/vmpair/sync.h

@@ -17,3 +17,23 @@ noinst_PROGRAMS += %D%/genman
 %D%/vmpair-keepalived.7: %D%/vmpair-keepalived.7.in cib-examples/keepalived.conf
 	$(AM_V_GEN)$(MKDIR_P) %D% && sed -e '/^@EXAMPLE@$$/{r $(srcdir)/cib-examples/keepalived.conf' -e 'd}' \
 		$(srcdir)/%D%/vmpair-keepalived.7.in | sed '/^# SPDX/d' > $@.tmp && mv $@.tmp $@
+
+# --- libvmpair; every other function has a page that leads to its page ---
+VMPAIR_MAN3 = \
+	%D%/libvmpair.3 \
+	%D%/vmpair_record_encode.3 \
+	%D%/vmpair_role_open.3 \
+	%D%/vmpair_session_execute.3 \
+	%D%/vmpair_session_link_up.3 \
+	%D%/vmpair_session_new.3 \
+	%D%/vmpair_session_primary.3 \
+	%D%/vmpair_session_request.3
+dist_man_MANS += $(VMPAIR_MAN3)
+install-data-hook:
+	cd $(DESTDIR)$(man3dir) && for page in vmpair_*.3; do \
+		for name in `sed -n 's/^\.Fn \(vmpair_[a-z_]*\) .*/\1/p' $$page`; do \
+			test -e $$name.3 || echo ".so man3/$$page" > $$name.3 || exit 1; \
+		done; \
+	done
+uninstall-hook:
+	cd $(DESTDIR)$(man3dir) && rm -f vmpair_*.3

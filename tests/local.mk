@@ -36,13 +36,17 @@ EXTRA_DIST += tests/trace/demote.txt tests/trace/first-start.txt tests/trace/fro
 
 # --- libvmpair ---
 if UNIT_TESTS
-SYNC_UNIT_TESTS = %D%/unit/test_record %D%/unit/test_session
+SYNC_UNIT_TESTS = %D%/unit/test_record %D%/unit/test_role %D%/unit/test_session
 check_PROGRAMS += $(SYNC_UNIT_TESTS)
 TESTS += $(SYNC_UNIT_TESTS)
 %C%_unit_test_record_SOURCES = %D%/unit/test_record.c
 %C%_unit_test_record_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_record_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_record_LDADD = libvmpair.a $(CMOCKA_LIBS)
+%C%_unit_test_role_SOURCES = %D%/unit/test_role.c %D%/unit/testdir.h
+%C%_unit_test_role_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_role_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_role_LDADD = libvmpair.a libvmpaird.la $(CMOCKA_LIBS)
 %C%_unit_test_session_SOURCES = %D%/unit/test_session.c
 %C%_unit_test_session_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_session_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -54,8 +58,29 @@ check_PROGRAMS += %D%/sim/sync %D%/sim/sync-bugs
 # the wrong variants exist only in this build of the session
 %C%_sim_sync_bugs_SOURCES = %D%/sim/sync.c $(VMPAIR_LIB_SOURCES)
 %C%_sim_sync_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMPAIR_BUGS
-dist_check_SCRIPTS += %D%/sim/sync.sh
-TESTS += %D%/sim/sync.sh
+dist_check_SCRIPTS += %D%/sim/sync.sh %D%/check-examples.sh %D%/check-libvmpair.sh
+TESTS += %D%/sim/sync.sh %D%/check-examples.sh %D%/check-libvmpair.sh
+check_PROGRAMS += %D%/bench/session_bench %D%/fuzz/replay_record %D%/fuzz/replay_session
+TESTS += %D%/fuzz/replay_record %D%/fuzz/replay_session
+%C%_bench_session_bench_SOURCES = %D%/bench/session_bench.c
+%C%_bench_session_bench_LDADD = libvmpair.a
+%C%_fuzz_replay_record_SOURCES = %D%/fuzz/replay.c %D%/fuzz/fuzz_record.c %D%/fuzz/fuzz.h
+%C%_fuzz_replay_record_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"record"'
+%C%_fuzz_replay_record_LDADD = libvmpair.a
+%C%_fuzz_replay_session_SOURCES = %D%/fuzz/replay.c %D%/fuzz/fuzz_session.c %D%/fuzz/fuzz.h
+%C%_fuzz_replay_session_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"session"'
+%C%_fuzz_replay_session_LDADD = libvmpair.a
+if FUZZERS
+noinst_PROGRAMS += %D%/fuzz/fuzz_record %D%/fuzz/fuzz_session
+%C%_fuzz_fuzz_record_SOURCES = %D%/fuzz/fuzz_record.c %D%/fuzz/fuzz.h $(VMPAIR_LIB_SOURCES)
+%C%_fuzz_fuzz_record_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_fuzz_fuzz_record_CFLAGS = $(WARN_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+%C%_fuzz_fuzz_record_LDFLAGS = -fsanitize=fuzzer,address,undefined
+%C%_fuzz_fuzz_session_SOURCES = %D%/fuzz/fuzz_session.c %D%/fuzz/fuzz.h $(VMPAIR_LIB_SOURCES)
+%C%_fuzz_fuzz_session_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_fuzz_fuzz_session_CFLAGS = $(WARN_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+%C%_fuzz_fuzz_session_LDFLAGS = -fsanitize=fuzzer,address,undefined
+endif
 
 
 # --- network, configuration, persistence ---

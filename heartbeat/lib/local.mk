@@ -6,6 +6,7 @@ lib_LIBRARIES += libvmpair.a
 VMPAIR_LIB_SOURCES = \
 	%D%/link.c \
 	%D%/record.c \
+	%D%/role.c \
 	%D%/session.c \
 	%D%/stream.c \
 	%D%/table.c

@@ -53,6 +53,7 @@ EXTRA_DIST += \
 	%D%/faults/vmpaird-restart-standby.sh \
 	%D%/bench.sh \
 	%D%/bench/vmpair.sh \
+	%D%/bench/session.sh \
 	%D%/bench/idle.sh \
 	%D%/bench/ipaddr2.sh \
 	%D%/bench/keepalived.sh \
