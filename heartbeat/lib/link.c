@@ -921,7 +921,9 @@ void vmpair_session_tick(struct vmpair_session *s, uint64_t now_ns)
 	if (!alive(s))
 		return;
 	/* Late ourselves: what the other sent may still lie in the socket. */
-	if ((now_ns > due && now_ns - due > s->conf.peer_timeout_ns / 4) || !vmpair_session_wants_input(s))
+	if (now_ns > due && now_ns - due > s->conf.peer_timeout_ns / 4)
+		s->heard_ns = s->progress_ns = now_ns;
+	if (!vmpair_session_wants_input(s))
 		s->heard_ns = now_ns;
 	if (now_ns - s->heard_ns >= s->conf.peer_timeout_ns) {
 		vmpair_link_lose(s, "nothing was heard for %llu ms", (ull)((now_ns - s->heard_ns) / 1000000));

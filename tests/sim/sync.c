@@ -849,7 +849,7 @@ static void events(struct node *x)
 			break;
 		case VMPAIR_EV_LINK_LOST:
 			say("%d lost: %s", i, ev.reason);
-			if (strstr(ev.reason, "does not fit") || strstr(ev.reason, "was due") || strstr(ev.reason, "no record"))
+			if (strstr(ev.reason, "does not fit") || strstr(ev.reason, "was due") || strstr(ev.reason, "is no record"))
 				broken("%s", ev.reason);
 			link_end(x, NULL);
 			x->import_len = 0;
