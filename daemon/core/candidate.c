@@ -417,7 +417,7 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 	struct vmp_attempt *at;
 
 	if (r->pair == VMP_PAIR_VOTERS) {
-		vmp_voters_refused(s, r);
+		vmp_voters_refused(s, c->config.voter[v].node, r);
 		return;
 	}
 	if (!p)

@@ -185,6 +185,8 @@ struct vmp_pair *vmp_pair_get(struct vmp_core *c, uint64_t id)
 	memset(p, 0, sizeof *p);
 	p->id = p->reg.pair = id;
 	p->epoch_seen = c->epoch_skip;
+	if (id == VMP_PAIR_VOTERS)
+		p->epoch = c->epoch_skip;	/* here: the newest epoch under which this node may have proposed anything */
 	return p;
 }
 
@@ -292,6 +294,7 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 	/* X1; a hold granted before outlives L and was written for this */
 	if (p->id == VMP_PAIR_VOTERS) {
 		p->guard_ns = now + c->lease_ns;
+		p->epoch = r->own_epoch;
 		return;		/* what was proposed under it may still be on its way: neither resumed nor released */
 	}
 	if (vmp_guard_forever(c, p))
@@ -531,7 +534,7 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	}
 	if (msg->version != c->config.version) {	/* M3 */
 		if (msg->type == VMP_MSG_REFUSE && msg->u.refuse.pair == VMP_PAIR_VOTERS)
-			vmp_voters_refused(s, &msg->u.refuse);
+			vmp_voters_refused(s, from, &msg->u.refuse);
 		if (msg->type == VMP_MSG_RELEASE && msg->u.release.pair == VMP_PAIR_VOTERS)
 			vmp_on_release(s, v, &msg->u.release);
 		if (msg->version < c->config.version)

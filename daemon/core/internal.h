@@ -146,7 +146,7 @@ void vmp_on_states(struct vmp_step *s, unsigned int v, const struct vmp_msg_tabl
 void vmp_on_states_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev);
 void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g);
-void vmp_voters_refused(struct vmp_step *s, const struct vmp_msg_refuse *r);
+void vmp_voters_refused(struct vmp_step *s, uint8_t from, const struct vmp_msg_refuse *r);
 void vmp_voters_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_ok *ok);
 void vmp_voters_run(struct vmp_step *s);
 void vmp_voters_deadline(const struct vmp_core *c, uint64_t *at);

@@ -151,9 +151,6 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 	for (i = 0; i < c->n_pairs && config->n < 3; i++) {	/* T1 from here on */
 		struct vmp_pair *p = &c->pair[i];
 
-		if (p->id != VMP_PAIR_VOTERS && p->guard_ns > s->now && !p->reg.promised.released &&
-		    vmp_voter_idx(c, p->reg.promised.node) != VMP_MAX_VOTERS)
-			p->guard_ns = VMP_NEVER;
 		if (p->id != VMP_PAIR_VOTERS && p->role == VMP_ROLE_NONE && was.n >= 3)
 			vmp_release_claims(c, p);
 	}
@@ -236,15 +233,18 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (next->version > c->config.version) {
 		if (m->previous.n && difference(&m->previous, next) > 1 && !BUG(c, VOTERS_TWO))
 			return;		/* M2: one at a time */
-		if (c->change.phase == VMP_CH_CLAIM && c->change.epoch == pr->epoch && pr->epoch > m->epoch) {
+		if (pr->node == c->node && pr->epoch > m->epoch && pr->epoch > p->epoch && !pr->released) {
 			/* Our own claim stands in the way. Nothing was proposed under it: who came first goes first. */
 			pr->released = true;
 			vmp_persist(s, p);
-			change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
+			if (c->change.phase == VMP_CH_CLAIM)
+				change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 		}
 		/* A voter that lost its memory does not know its promises; it follows, and is not counted before the version is settled. */
 		if (pr->epoch > m->epoch && !pr->released && !c->rec.abstaining) {
 			config_refuse(s, from, m->epoch, p);
+			if (pr->node != from && pr->node != c->node)
+				config_refuse(s, pr->node, m->epoch, p);	/* it may have given that claim up */
 			return;
 		}
 		if (pr->epoch < m->epoch) {		/* as V5: a proposal is as good as a vote */
@@ -395,6 +395,7 @@ static void propose(struct vmp_step *s)
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
 	struct vmp_voter voter = { .id = ch->voter, .node = ch->node };
+	struct vmp_pair *p = vmp_pair_find(c, VMP_PAIR_VOTERS);
 	unsigned int v, k;
 
 	ch->phase = VMP_CH_PROPOSE;
@@ -431,6 +432,8 @@ static void propose(struct vmp_step *s)
 			ch->left_out |= 1u << v;
 	}
 	memset(ch->parts, 0, sizeof ch->parts);
+	p->epoch = ch->epoch;	/* written first: from here on this epoch is not given up before the version is settled */
+	vmp_persist(s, p);
 	config_send(s);
 }
 
@@ -675,7 +678,7 @@ void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg
 }
 
 /* Also from a voter of an older version that has promised more than a proposal it was told of. */
-void vmp_voters_refused(struct vmp_step *s, const struct vmp_msg_refuse *r)
+void vmp_voters_refused(struct vmp_step *s, uint8_t from, const struct vmp_msg_refuse *r)
 {
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
@@ -685,6 +688,16 @@ void vmp_voters_refused(struct vmp_step *s, const struct vmp_msg_refuse *r)
 		return;
 	vmp_seen(p, r->promised.epoch);
 	vmp_merge_state(s, p, &r->state);
+	if (r->promised.node == c->node && !r->promised.released && r->promised.epoch > p->epoch && !c->rec.abstaining &&
+	    (ch->phase != VMP_CH_CLAIM || ch->epoch != r->promised.epoch)) {
+		struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_RELEASE);
+
+		/* nothing was proposed under that claim of ours, and nothing will be */
+		msg->u.release.pair = VMP_PAIR_VOTERS;
+		msg->u.release.epoch = r->promised.epoch;
+		msg->u.release.boot = c->boot;
+		vmp_send(s, from, msg);
+	}
 	if (ch->phase != VMP_CH_CLAIM || r->epoch != ch->epoch || r->nonce != ch->nonce)
 		return;
 	ch->reason = r->reason;

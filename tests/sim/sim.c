@@ -713,6 +713,7 @@ static void daemon_start(unsigned int i, bool same_boot)
 	}
 	if (same_boot)
 		x->joined_l = 0;	/* it has forgotten nothing */
+	x->was_voter = is_voter(i, i);
 	memset(x->seen, 0, sizeof x->seen);
 	say("node %u: daemon starts (%s)", i + 1, same_boot ? "same boot" : "memory lost");
 	W.starting = true;
