@@ -321,8 +321,8 @@ static void mode_run(struct vmp_step *s, struct vmp_pair *p)
 	struct vmp_state st = p->own;
 	unsigned int v;
 
-	if (p->at.phase >= VMP_PH_CLAIMING || !p->hosted || !p->own.epoch)
-		return;
+	if (p->at.phase >= VMP_PH_CLAIMING || !p->hosted || !p->own.epoch || !listed(c, p, s->now))
+		return;		/* H3: a put keeps up guards as well */
 	if (p->put.goal) {
 		if (p->put.goal == VMP_PUT_ESTABLISH)
 			return;
