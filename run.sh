@@ -13,7 +13,7 @@ PACKAGES=(
 	# build
 	gcc make autoconf automake libtool pkg-config xz-utils libc6-dev
 	libqb-dev libcorosync-common-dev libcpg-dev libcmap-dev libquorum-dev libvirt-dev libxml2-dev libmnl-dev
-	libnftnl-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev libxml2-utils
+	libnftnl-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev libxml2-utils spin
 	# lab
 	corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents libvirt-daemon libvirt-daemon-driver-qemu
 	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping
@@ -40,6 +40,7 @@ usage() {
 		        --full   with long runs of simulator and fuzzers as well
 		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived, and its relay beside HAProxy; NAME:
 		        failover, monitor, idle, relay or a metric (default: all); --runs N repetitions (default 10)
+		        bench sim [SCHEDULES [SEED]], bench spin: long runs of the simulator and of the model of the core
 		lab     the cluster to play with: ./run.sh lab shell n1, then pcs status
 
 		Exit status: 0 all well, 1 a test failed, 2 wrong usage, 3 something needed is missing here.
@@ -343,6 +344,27 @@ cmd_script() { # cmd_script NAME ARG...: tests/lab/NAME.sh in a lab
 	print_phases
 }
 
+# Of the core, without a lab: schedules of the simulator (bench sim [SCHEDULES [FIRST-SEED]]), or the larger model (tests/spin/README).
+cmd_core_bench() {
+	local what=$1
+	shift
+	prepare
+	phase "$what"
+	cd "$BUILD" || return 1
+	case "$what" in
+	sim)
+		run make -s tests/sim/sim
+		run "$TOP/tests/sim/soak.sh" "$@"
+		;;
+	spin)
+		srcdir=$TOP VMP_SPIN_STEPS=${VMP_SPIN_STEPS:-7} VMP_SPIN_FAULTS=${VMP_SPIN_FAULTS:-3} VMP_SPIN_KEPT=${VMP_SPIN_KEPT:-2} \
+			VMP_SPIN_CLOCKS=${VMP_SPIN_CLOCKS-all} VMP_SPIN_BITSTATE=${VMP_SPIN_BITSTATE-1} VMP_SPIN_SECONDS=${VMP_SPIN_SECONDS:-3600} \
+			run "$TOP/tests/spin/spin.sh"
+		;;
+	esac
+	print_phases
+}
+
 cmd_lab() {
 	case "${1-}" in
 	up)
@@ -370,6 +392,9 @@ verb=${1-}
 case "$verb" in
 check) cmd_check "$@" ;;
 demo | bench)
+	case "$verb ${1-}" in
+	'bench sim' | 'bench spin') cmd_core_bench "$@"; exit ;;
+	esac
 	# refuse wrong options before minutes of building
 	"$TOP/tests/lab/$verb.sh" --check-usage "$@" || exit 2
 	cmd_script "$verb" "$@"

@@ -12,6 +12,9 @@ tests_sim_sim_bugs_SOURCES = tests/sim/sim.c $(VMP_CORE_SOURCES)
 tests_sim_sim_bugs_CPPFLAGS = $(AM_CPPFLAGS) -DVMP_CORE_BUGS
 dist_check_SCRIPTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
 TESTS += tests/sim/random.sh tests/sim/bugs.sh tests/check-purity.sh tests/trace/golden.sh
+dist_check_SCRIPTS += tests/spin/spin.sh
+TESTS += tests/spin/spin.sh
+EXTRA_DIST += tests/sim/soak.sh tests/spin/README tests/spin/harness.c tests/spin/harness.h tests/spin/model.pml
 if UNIT_TESTS
 check_PROGRAMS += tests/unit/test_core tests/unit/test_core_bugs
 TESTS += tests/unit/test_core tests/unit/core-directed.sh
@@ -131,6 +134,18 @@ FUZZ_seal = daemon/seal.c daemon/keys.c daemon/diag.c
 FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c
 FUZZ_relaymsg = daemon/relaymsg.c
 EXTRA_DIST += tests/fuzz/corpus
+check_PROGRAMS += tests/fuzz/replay_core
+TESTS += tests/fuzz/replay_core
+tests_fuzz_replay_core_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_core.c tests/fuzz/fuzz.h
+tests_fuzz_replay_core_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"core"'
+tests_fuzz_replay_core_LDADD = libvmpcore.la
+if FUZZERS
+noinst_PROGRAMS += tests/fuzz/fuzz_core
+tests_fuzz_fuzz_core_SOURCES = tests/fuzz/fuzz_core.c tests/fuzz/fuzz.h $(VMP_CORE_SOURCES)
+tests_fuzz_fuzz_core_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_core_CFLAGS = $(WARN_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_core_LDFLAGS = -fsanitize=fuzzer,address,undefined
+endif
 check_PROGRAMS += tests/fuzz/replay_wire
 TESTS += tests/fuzz/replay_wire
 tests_fuzz_replay_wire_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h

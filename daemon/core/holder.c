@@ -660,10 +660,9 @@ void vmp_holder_run(struct vmp_step *s, struct vmp_pair *p)
 
 void vmp_holder_deadline(const struct vmp_core *c, const struct vmp_pair *p, uint64_t *at)
 {
-	(void)c;
 	if (p->entry_open)
 		vmp_min(at, p->expiry_ns);
-	if (p->put.goal && p->at.phase != VMP_PH_CLAIMING && p->at.phase != VMP_PH_FENCING)
+	if (p->put.goal && p->at.phase != VMP_PH_CLAIMING && p->at.phase != VMP_PH_FENCING && listed(c, p, c->now_ns))
 		vmp_min(at, p->put.next_ns);
 	if (p->hold_req.deadline_ns)
 		vmp_min(at, p->hold_req.deadline_ns);

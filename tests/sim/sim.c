@@ -161,9 +161,20 @@ static uint64_t total_steps, total_opens, total_acks, total_sets;
 static const uint64_t pair_id[MAX_P + 1] = { 0xa, 0xb, VMP_PAIR_VOTERS };
 
 /* --- randomness, time ----------------------------------------------------------------------------------------------------- */
+static const uint8_t *script;		/* tests/fuzz/fuzz_core.c: decisions to take instead */
+static size_t script_left;
+
 static uint64_t rnd(void)
 {
-	uint64_t z = W.prng += 0x9e3779b97f4a7c15ull;
+	uint64_t z;
+
+	if (script_left >= 2) {
+		z = (uint64_t)(script[0] | script[1] << 8) * 0x9e3779b97f4a7c15ull >> 13;
+		script += 2;
+		script_left -= 2;
+		return z;
+	}
+	z = W.prng += 0x9e3779b97f4a7c15ull;
 
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
@@ -1539,6 +1550,7 @@ static const char *run_seed(uint64_t seed)
 	return W.violation;
 }
 
+#ifndef SIM_FUZZ
 static double seconds(void)
 {
 	struct timespec ts;
@@ -1650,3 +1662,4 @@ int main(int argc, char **argv)
 #endif
 	return run_many(seed, replay ? 1 : runs);
 }
+#endif

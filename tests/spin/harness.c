@@ -676,7 +676,8 @@ bool spin_takes_over(void)
 			if (!can_take_over(a, b))
 				continue;
 			saved = W;
-			for (k = 0; k < 40 && !W.broken[0]; k++)
+			/* open after five intervals is not just a lease that is running out */
+			for (k = 0; k < 40 && !W.broken[0] && !(k > 5 && any_open()); k++)
 				run(HB_MS * MS);
 			ok = !W.broken[0] && (any_open() || !can_take_over(a, b));
 			if (!ok)
@@ -708,7 +709,7 @@ bool spin_heals(void)
 			W.node[i].n_backlog = 0;
 		}
 	}
-	for (k = 0; k < 60 && !W.broken[0] && !(k > 20 && any_open()); k++) {
+	for (k = 0; k < 60 && !W.broken[0] && !(k > 5 && any_open()); k++) {
 		run(HB_MS * MS);
 		if (k % 8 == 7 && !any_open()) {
 			promote(k / 8 % 2);
