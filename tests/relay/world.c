@@ -819,11 +819,12 @@ int ask(struct relay *r, const char *method, const char *target, const char *id,
 
 bool closed_in(int fd, int ms)
 {
-	uint64_t end = now_ms() + (uint64_t)ms;
-	char c;
-	int r;
+	uint64_t end = now_ms() + (uint64_t)ms, now;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	static char rest[65536];
 
-	while ((r = byte_in(fd, &c, end)) == 1)
-		;
-	return r < 0;
+	while ((now = now_ms()) < end && poll(&p, 1, (int)(end - now)) > 0)
+		if (recv(fd, rest, sizeof(rest), 0) <= 0)
+			return true;
+	return false;
 }
