@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +118,14 @@ static void take_input(struct vmpr_ctl *c)
 	}
 }
 
+/* The event may be older than what was just read: the next daemon's first words, after a hang-up that nobody has looked at. */
+static bool hung_up(const struct vmpr_ctl *c)
+{
+	struct pollfd p = { .fd = c->conn.fd };
+
+	return c->kind != VMPR_CTL_DEVICE || poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR));
+}
+
 static void conn_event(struct vmpr_src *s, uint32_t events)
 {
 	struct vmpr_ctl *c = vmpr_container(s, struct vmpr_ctl, conn);
@@ -125,7 +134,7 @@ static void conn_event(struct vmpr_src *s, uint32_t events)
 		take_input(c);
 	if (s->fd >= 0 && (events & EPOLLOUT))
 		vmpr_ctl_flush(c);
-	if (s->fd >= 0 && (events & (EPOLLHUP | EPOLLERR)))
+	if (s->fd >= 0 && (events & (EPOLLHUP | EPOLLERR)) && hung_up(c))
 		conn_lost(c);
 }
 
