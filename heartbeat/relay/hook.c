@@ -96,7 +96,8 @@ static int hook_start(struct vmpr_hook *h, const char *command)
 {
 	struct vmpr_relay *r = h->r;
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
-	char pair[80], *envp[4] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", pair, (char *)"LC_ALL=C", NULL };
+	char pair[80], backend[96], services[32 + VMPR_SERVICES * 80] = "VMPAIR_SERVICES=";
+	char *envp[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", pair, backend, services, NULL };
 	posix_spawn_file_actions_t fa;
 	posix_spawnattr_t at;
 	sigset_t none, all;
@@ -106,6 +107,13 @@ static int hook_start(struct vmpr_hook *h, const char *command)
 	CLEANUP_CLOSE int pidfd = -1;
 
 	snprintf(pair, sizeof(pair), "VMPAIR_PAIR=%s", r->conf.pair);
+	snprintf(backend, sizeof(backend), "VMPAIR_BACKEND=%s", r->conf.backend);
+	for (unsigned int i = 0; i < r->conf.n_services; i++) {
+		size_t len = strlen(services);
+
+		snprintf(services + len, sizeof(services) - len, "%s%s:%u:%u", i ? " " : "", r->conf.service[i].framing,
+			 r->conf.service[i].port, r->conf.service[i].backend_port);
+	}
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -errno;
 	ours = h->import ? p[1] : p[0];

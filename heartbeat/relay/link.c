@@ -26,6 +26,7 @@ enum {
 	OUT_SIZE = 16 * 16640, /* sealed records on their way to the kernel */
 	IN_SIZE = 65536,
 	RETRY_MIN_MS = 20, RETRY_MAX_MS = 500,
+	REFUSED_MIN_MS = 50, REFUSED_MAX_MS = 5000, REFUSED_FORGET_MS = 30000,
 };
 
 enum state { CONNECTING, HANDSHAKE, READY };
@@ -576,6 +577,17 @@ void vmpr_link_role(struct vmpr_link *l, bool serve, bool connect_)
 		conn_close(l->open);
 	l->retry_ms = RETRY_MIN_MS;
 	l->retry_at_ns = 0;
+}
+
+void vmpr_link_refused(struct vmpr_link *l)
+{
+	uint64_t now = l->ev->now_ns;
+
+	if (now - l->refused_ns > REFUSED_FORGET_MS * 1000000ull)
+		l->refused_ms = 0;
+	l->refused_ms = !l->refused_ms ? REFUSED_MIN_MS : l->refused_ms * 2 > REFUSED_MAX_MS ? REFUSED_MAX_MS : l->refused_ms * 2;
+	l->refused_ns = now;
+	l->retry_at_ns = now + l->refused_ms * 1000000ull;
 }
 
 void vmpr_link_peer(struct vmpr_link *l, const struct vmpr_addr *peer)

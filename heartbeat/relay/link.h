@@ -60,6 +60,7 @@ struct vmpr_link {
 	unsigned int n_open;
 	uint64_t retry_at_ns, heard_ns, silent_ns;
 	unsigned int retry_ms;
+	uint64_t refused_ms, refused_ns; /* the peer refused what we are: come again later and later */
 	struct vmpr_tmo_list handshakes;
 };
 
@@ -70,6 +71,8 @@ int vmpr_link_keys(struct vmpr_link *l);
 void vmpr_link_close(struct vmpr_link *l);
 /* As what this side takes part now, and where the peer is (len 0: nowhere). Ends a connection that does not fit any more. */
 void vmpr_link_role(struct vmpr_link *l, bool serve, bool connect);
+/* The other end refused this one, or was refused: the next connection has time. */
+void vmpr_link_refused(struct vmpr_link *l);
 void vmpr_link_peer(struct vmpr_link *l, const struct vmpr_addr *peer);
 /* End the connection in use, without a call of down(). */
 void vmpr_link_drop(struct vmpr_link *l);

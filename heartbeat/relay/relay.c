@@ -813,6 +813,7 @@ static void session_events(struct vmpr_relay *r)
 			r->count.peer_refused++;
 			vmpr_say(r, VMPR_SAY_PEER, "peer relay refused: %s", ev.reason ? ev.reason : "");
 			link_end(r, ev.reason);
+			vmpr_link_refused(&r->link);
 			break;
 		case VMPAIR_EV_LINK_LOST:
 			r->count.link_lost++;
