@@ -37,7 +37,7 @@ usage() {
 		demo    a pair of virtual machines on a cluster of three nodes loses its primary in four ways
 		check   unit tests, simulator, sanitizers, second compiler, make distcheck, and the tests in the lab
 		        --quick  without distcheck, sanitizers, second compiler and long lab tests
-		        --full   with long runs of simulator and fuzzers as well
+		        --full   with long runs of simulator and fuzzers, all lab tests and the fault matrix as well
 		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived, and its relay beside HAProxy; NAME:
 		        failover, monitor, idle, relay or a metric (default: all); --runs N repetitions (default 10)
 		        bench sim [SCHEDULES [SEED]], bench spin: long runs of the simulator and of the model of the core
@@ -305,8 +305,10 @@ cmd_check() {
 	fi
 
 	phase 'tests in the lab'
-	[ "$mode" != quick ] || set -- --quick
-	[ "$mode" = quick ] || set --
+	case "$mode" in
+	quick | full) set -- "--$mode" ;;
+	*) set -- ;;
+	esac
 	run lab_tests "$@" || true
 	if ! grep -q '^1\.\.' "$BUILD/lab-tests.log"; then
 		result fail lab 'the runner broke off'
@@ -318,6 +320,11 @@ cmd_check() {
 		ok*) PASSED=$((PASSED + 1)) ;;
 		esac
 	done < "$BUILD/lab-tests.log"
+
+	if [ "$mode" = full ]; then
+		phase 'fault matrix'
+		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --full
+	fi
 
 	print_phases
 	if [ $SKIPPED -gt 0 ]; then

@@ -738,8 +738,9 @@ static void control_lost(void *ctx)
 		vmp_log(LOG_WARNING, "%s: vmpaird has gone: ending", r->conf.pair);
 		r->stop = true;
 	} else if (r->ctl.kind == VMPR_CTL_DEVICE && r->configured) {
-		caught_forget(r);
-		become_none(r);
+		/* A daemon that comes back within its lease goes on in the same epoch: nothing leaves until it has said so. */
+		r->mode = VMPAIR_MODE_WAIT;
+		vmpair_session_mode(r->session, r->mode, 0, 0, 0);
 	}
 }
 

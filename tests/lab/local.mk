@@ -74,6 +74,8 @@ EXTRA_DIST += \
 	%D%/t/lab.sh \
 	%D%/t/network.sh \
 	%D%/t/ocf-tester.sh \
+	%D%/t/history-journal.sh \
+	%D%/t/history-mirror.sh \
 	%D%/t/live.sh \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \

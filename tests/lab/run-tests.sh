@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# run-tests.sh [--quick | TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
+# run-tests.sh [--quick | --full | TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
 #   # nodes: N        size of its lab (3)          # vmpaird: no    vmpaird is not started
 #   # timeout: S      the test may take (300)      # slow: yes      left out with --quick
-#   # lease_ms: N     of its nodes (500)
+#   # lease_ms: N     of its nodes (500)           # full: yes      only with --full, or by name
 # After each test no two entries may have been open at once, and nothing of the lab may be left: either is final. A test that fails
 # otherwise is tried a second time and says so, because three clusters' worth of software on two cores do not always keep a test's time.
 set -uo pipefail
@@ -72,12 +72,13 @@ attempt() { # attempt TEST: sets rc and said
 	fi
 }
 
-if [ $# -eq 0 ]; then
-	set -- "$LAB_SRC"/t/*.sh
-elif [ "$1" = --quick ]; then
-	shift
+if [ $# -eq 0 ] || [ "$1" = --quick ] || [ "$1" = --full ]; then
+	which=${1-}
+	set --
 	for t in "$LAB_SRC"/t/*.sh; do
-		[ "$(head_value "$t" slow)" = yes ] || set -- "$@" "$t"
+		[ "$which" = --full ] || [ "$(head_value "$t" full)" != yes ] || continue
+		[ "$which" != --quick ] || [ "$(head_value "$t" slow)" != yes ] || continue
+		set -- "$@" "$t"
 	done
 fi
 echo "1..$#"

@@ -442,10 +442,12 @@ static void t_guest(void)
 	put(client, "GET /other HTTP/1.1\r\nHost: h\r\n\r\n");
 	CHECK(answer(client, NULL, 0) == 200);
 	close(r->fd);
-	CHECK(closed_in(client, WAIT_MS));
+	r->fd = -1;
+	/* the daemon may be back in a moment, in the same epoch: the connection stays, and is not answered */
+	put(client, "GET /other HTTP/1.1\r\nHost: h\r\n\r\n");
+	CHECK(poll(&(struct pollfd){ .fd = client, .events = POLLIN }, 1, 300) == 0);
 	close(client);
 	CHECK(waitpid(r->pid, NULL, WNOHANG) == 0);
-	r->fd = -1;
 	relay_kill(r);
 }
 

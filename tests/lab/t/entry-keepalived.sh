@@ -3,6 +3,7 @@
 # Entry mode keepalived: VRRP moves the entry addresses and follows vmpaird through the track file, the gate applies all the same. The
 # configuration is the one of vmpair-keepalived(7).
 # vmpaird: yes
+# full: yes
 # timeout: 400
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh

@@ -3,6 +3,7 @@
 # The relay inside the guests (relay=guest, http1, journal): the daemon reaches it by a virtio port, its keys come by fw_cfg. Clients that
 # remember lose nothing when the pair is moved, when VM, daemon or node of the primary are lost.
 # vmpaird: yes
+# full: yes
 # timeout: 500
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The voter set: a node removed and added again while the pair serves, two voters meanwhile, a node that lost its disk taken in again.
 # vmpaird: yes
+# full: yes
 # timeout: 240
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh

@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Accepted requests survive the primary, mirror mode on the hosts: bank and Redis in each guest keep their own state, which a new standby imports.
+# The standby executes every request in the same order; the state of both is compared at the end.
+# vmpaird: yes
+# full: yes
+# timeout: 420
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../pair.sh
+. "$LAB_SRC/pair.sh"
+# shellcheck source-path=SCRIPTDIR source=../history.sh
+. "$LAB_SRC/history.sh"
+lab_load
+
+pair_apps 1 bank,redis
+# shellcheck disable=SC2034 # for pair_create
+PAIR_PARAMS=(entry_mode=host relay=host sync=mirror services='http1:80:8080 resp:6379'
+	export='/etc/vmpair/apps-state export' import='/etc/vmpair/apps-state import')
+pair_create 1
+whole
+client bank -p 80 -a 0 -w 4 -r 4
+client body -p 80 -a 10 -w 2 -r 0 -B 40000 -P 20
+client answer -p 80 -a 20 -w 1 -r 0 -D 30 -Z 60000
+client redis -p 6379 -k resp -w 4 -r 4
+
+step 'the VM of the primary is killed'
+fault_vm_kill
+step 'the VM of the standby is killed'
+fault_standby_kill
+step 'the relay of the primary is killed'
+fault_relay_kill
+step 'the relay of the standby is killed'
+fault_standby_relay_kill
+step 'switchover'
+fault_switchover
+step 'the daemon of the primary is killed'
+fault_daemon_kill
+step 'the daemon of the primary stands still'
+fault_daemon_freeze
+step 'the node of the primary is cut off, and healed'
+fault_node_cut
+step 'the new standby is killed while it takes over the state'
+on "$standby" kill -KILL "$(vm_pid "$standby" p1)"
+wait_for 15 degraded || fail 'not noticed'
+wait_for 60 standby_runs || fail 'no new standby'
+on "$standby" kill -KILL "$(vm_pid "$standby" p1)"
+whole 120
+
+log 'every acknowledged write is there exactly once'
+clients_stop || fail 'a history is wrong'
+
+log 'both members have the same accounts and lists'
+whole
+for n in "$holder" "$standby"; do
+	on "$n" env VMPAIR_BACKEND="192.168.77.${n#n}" /etc/vmpair/bank-state export > "$LAB_DIR/bank.$n"
+	for i in 0 1 2 3; do on "$n" redis-cli -h "192.168.77.${n#n}" LRANGE "h:redis:$i" 0 -1; done > "$LAB_DIR/redis.$n"
+done
+assert_eq "$(cksum < "$LAB_DIR/bank.$holder")" "$(cksum < "$LAB_DIR/bank.$standby")" 'accounts of the standby'
+assert_eq "$(cksum < "$LAB_DIR/redis.$holder")" "$(cksum < "$LAB_DIR/redis.$standby")" 'lists of the standby'
