@@ -44,8 +44,8 @@ says() { # says NODE PATTERN: waits until it has printed such a line, gives it i
 	fail "counter $1 does not say: $2"
 }
 ask() { # ask NODE LINE ANSWER: from a new connection
-	local i c got=''
-	for ((i = 0; i < 100; i++)); do
+	local i c got='' until=$((SECONDS + 20))
+	for ((i = 0; i < 100 && SECONDS < until; i++)); do
 		if exec {c}<> "/dev/tcp/127.0.0.1/$((base + $1))"; then
 			echo "$2" >&"$c"
 			IFS= read -rt 5 got <&"$c"

@@ -51,7 +51,7 @@ static struct client client[MAX_CLIENTS];
 static uint64_t total;		/* the application's whole state */
 static uint64_t epoch, conns;
 static int client_fd = -1, peer_listen = -1, peer = -1;
-static bool primary, exporting, import_bad;
+static bool primary, import_bad;
 static uint16_t peer_port;
 static uint8_t node;
 
@@ -109,7 +109,7 @@ static void execute(void)
 	struct vmpair_entry e;
 	char answer[LINE + 32];
 
-	while (!exporting && vmpair_session_execute(s, &e)) {
+	while (vmpair_session_execute(s, &e)) {
 		size_t n = apply(&e, answer, sizeof(answer));
 
 		if (vmpair_session_answer(s, now_ns(), e.conn, e.seq, answer, n, VMPAIR_LAST, NULL) < 0) {
@@ -219,7 +219,6 @@ static void peer_close(const char *why)
 	if (peer >= 0)
 		close(peer);
 	peer = -1;
-	exporting = false;
 	vmpair_session_link_down(s, why);
 }
 
@@ -324,38 +323,42 @@ static void events(void)
 /* --- commands ------------------------------------------------------------------------------------------------------------------ */
 static void command(const char *line)
 {
-	uint64_t a = 0, b = 0;
-	char word[16] = "";
+	char verb[16] = "", word[3][24] = { "" };	/* numbers are 64 bits without a sign, in decimal or 0x... */
+	uint64_t n[3];
 
-	if (sscanf(line, "fence %" SCNi64, (int64_t *)&a) == 1) {
-		vmpair_session_fence(s, a);
-		printf("ready %" PRIu64 "\n", a);
-	} else if (sscanf(line, "primary %" SCNi64, (int64_t *)&a) == 1) {
+	sscanf(line, "%15s %23s %23s %23s", verb, word[0], word[1], word[2]);
+	for (unsigned int i = 0; i < 3; i++)
+		n[i] = strtoull(word[i], NULL, 0);
+	if (!strcmp(verb, "fence")) {
+		vmpair_session_fence(s, n[0]);
+		printf("ready %" PRIu64 "\n", n[0]);
+	} else if (!strcmp(verb, "primary")) {
 		peer_close("primary now");
-		if (vmpair_session_primary(s, now_ns(), a) < 0) {
-			printf("note epoch %" PRIu64 " is over\n", a);
+		if (vmpair_session_primary(s, now_ns(), n[0]) < 0) {
+			printf("note epoch %" PRIu64 " is over\n", n[0]);
 			return;
 		}
 		primary = true;
-		epoch = a;
+		epoch = n[0];
 		if (peer_listen < 0)
 			peer_listen = listen_on(peer_port);
 		execute();	/* what the old primary had accepted comes first */
-	} else if (sscanf(line, "standby %" SCNi64, (int64_t *)&a) == 1) {
-		primary = false;
+	} else if (!strcmp(verb, "standby")) {
 		clients_drop();
+		primary = false;
 		if (peer_listen >= 0)
 			close(peer_listen);
 		peer_listen = -1;
 		peer_close("standby now");
-		vmpair_session_standby(s, now_ns(), a);
-	} else if (sscanf(line, "member %" SCNi64, (int64_t *)&a) == 1) {
-		vmpair_session_set_member(s, a);
-	} else if (sscanf(line, "mode %15s %" SCNi64 " %" SCNi64, word, (int64_t *)&a, (int64_t *)&b) >= 1) {
-		if (!strcmp(word, "sync"))
-			vmpair_session_mode(s, VMPAIR_MODE_SYNC, 0, (uint8_t)a, b);
-		else
-			vmpair_session_mode(s, !strcmp(word, "alone") ? VMPAIR_MODE_ALONE : VMPAIR_MODE_WAIT, a, 0, 0);
+		vmpair_session_standby(s, now_ns(), n[0]);
+	} else if (!strcmp(verb, "member")) {
+		vmpair_session_set_member(s, n[0]);
+	} else if (!strcmp(verb, "mode") && !strcmp(word[0], "sync")) {
+		vmpair_session_mode(s, VMPAIR_MODE_SYNC, 0, (uint8_t)n[1], n[2]);
+	} else if (!strcmp(verb, "mode")) {
+		vmpair_session_mode(s, !strcmp(word[0], "alone") ? VMPAIR_MODE_ALONE : VMPAIR_MODE_WAIT, n[1], 0, 0);
+	} else {
+		printf("note unknown command %s\n", verb);
 	}
 }
 
@@ -411,7 +414,6 @@ int main(int argc, char **argv)
 		execute();
 		for (unsigned int i = 0; i < MAX_CLIENTS; i++)
 			answer(&client[i]);
-		p[3].fd = peer;
 		p[3].events = (short)((vmpair_session_wants_input(s) ? POLLIN : 0) | (peer_write() ? POLLOUT : 0));
 		p[3].fd = peer;		/* it may have been closed */
 		for (unsigned int i = 0; i < MAX_CLIENTS; i++) {
