@@ -985,6 +985,25 @@ void vmpr_backends_close(struct vmpr_relay *r)
 	r->lane_sv = NULL;
 }
 
+/*
+ * Role lost, mirror kind. What was given to the application is executed, and the session is told: this member's content stays known, and it
+ * can be standby at once. What was not given yet is the session's to give again.
+ */
+void vmpr_lane_keep(struct vmpr_relay *r)
+{
+	struct vmpr_req_list given = { 0 };
+	struct vmpr_req *req;
+
+	requests_drop(&r->commit);
+	while ((req = vmpr_list_pop(&r->lane))) {
+		if (req->dispatched)
+			vmpr_list_add(&given, req);
+		else
+			vmpr_req_free(req);
+	}
+	r->lane = given;
+}
+
 void vmpr_backends_tick(struct vmpr_relay *r)
 {
 	uint64_t limit_ns = (uint64_t)r->conf.answer_ms * 1000000u, now = r->ev.now_ns;

@@ -470,7 +470,10 @@ static void serve_nobody(struct vmpr_relay *r)
 	vmpr_listen_watch(r, false);
 	vmpr_clients_close(r);
 	vmpr_hooks_stop(r);
-	vmpr_backends_close(r);
+	if (r->conf.kind == VMPAIR_MIRROR)
+		vmpr_lane_keep(r);
+	else
+		vmpr_backends_close(r);
 }
 
 /* Requests the old primary had accepted; libvmpair says which, the pair's `redo` what becomes of the doubtful ones. */

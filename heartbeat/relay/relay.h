@@ -244,6 +244,7 @@ void vmpr_backends_room(struct vmpr_relay *r);
 void vmpr_backends_tick(struct vmpr_relay *r);
 uint64_t vmpr_backends_deadline(const struct vmpr_relay *r);
 void vmpr_backends_close(struct vmpr_relay *r);
+void vmpr_lane_keep(struct vmpr_relay *r);
 void vmpr_lane_pump(struct vmpr_relay *r);
 void vmpr_lane_fill(struct vmpr_relay *r);
 /* Tunnels. */
