@@ -236,17 +236,20 @@ static bool answered(struct env *e, enum what what, const uint8_t *addr)
 
 	while (env_recv(e->outside, f, sizeof f, 0) >= 0)
 		;
-	for (int i = 0; i < 2; i++) {
-		size_t len = what == ARP_REPLY ? arp_request(f, ask[i])
-			     : what == ADVERT  ? solicitation(f, ask[i])
-					       : echo(f, bridge_mac, family, ask[i]);
+	/* a frame may be lost while the kernel changes rules or programs: then both are asked again */
+	for (int tries = 0; tries < 3; tries++) {
+		for (int i = 0; i < 2; i++) {
+			size_t len = what == ARP_REPLY ? arp_request(f, ask[i])
+				     : what == ADVERT  ? solicitation(f, ask[i])
+						       : echo(f, bridge_mac, family, ask[i]);
 
-		env_send_outside(e, f, (int)len);
-	}
-	while ((n = env_recv(e->outside, f, sizeof f, 3000)) >= 0) {
-		if (from(f, n, what, family, sentinel))
-			return found;
-		found = found || from(f, n, ANY_FROM, family, addr);
+			env_send_outside(e, f, (int)len);
+		}
+		while ((n = env_recv(e->outside, f, sizeof f, 1500)) >= 0) {
+			if (from(f, n, what, family, sentinel))
+				return found;
+			found = found || from(f, n, ANY_FROM, family, addr);
+		}
 	}
 	fprintf(stderr, "no answer from the address that is not gated (%d)\n", what);
 	exit(99);
