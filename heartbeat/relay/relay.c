@@ -965,6 +965,7 @@ int vmpr_relay_run(struct vmpr_relay *r, enum vmpr_ctl_kind kind, const char *pa
 		if (r->role == VMPAIR_PRIMARY)
 			r->role = VMPAIR_IDLE;
 		serve_nobody(r);
+		vmpr_backends_close(r);
 		vmpr_listen_close(r);
 	}
 	caught_forget(r);

@@ -233,7 +233,10 @@ static void test_output_commit(void **state)
 	assert_false(vmpair_session_may_leave(w->e[0].s, k));
 	while (!vmpair_session_may_leave(w->e[0].s, k)) {
 		assert_true(info(w, 1).number < k || info(w, 0).held < k);
-		assert_true(move(w, 0, 1) | move(w, 1, 1));
+		bool moved = move(w, 0, 1);
+
+		moved |= move(w, 1, 1);
+		assert_true(moved);
 	}
 	assert_true(info(w, 1).number >= k);
 	vmpair_session_mode(w->e[0].s, VMPAIR_MODE_WAIT, 0, 0, 0);
