@@ -71,6 +71,15 @@ agree() { # Pacemaker shows the primary that vmpair has, and nothing is open twi
 	[ -n "$p" ] && [ "$(pcmk_promoted p1 "$node")" = "$p" ]
 }
 answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
+lossy() { # lossy PERCENT: on the cluster network
+	in_switch nft add rule bridge lab through iifname '{ "n1c", "n2c", "n3c" }' numgen random mod 100 '<' "$1" drop
+}
+unlossy() {
+	in_switch nft -a list chain bridge lab through | awk '/numgen/ {print $NF}' | while read -r h; do
+		in_switch nft delete rule bridge lab through handle "$h"
+	done
+}
+keep_for() { sleep "$1"; } # how long a fault lasts; what follows from it is waited for
 
 # one fault under load; a subshell, so that a failed one does not end the matrix
 one() {

@@ -144,3 +144,22 @@ fault_catch_up() { # the primary dies while a new standby catches up
 	whole 150
 }
 standby_runs() { [ "$(pair_status "$holder" p1 | jq '[.members[] | select(.running)] | length')" -ge 2 ]; }
+
+common_faults() { # what accepted requests survive in both kinds
+	step 'the VM of the primary is killed'
+	fault_vm_kill
+	step 'the VM of the standby is killed'
+	fault_standby_kill
+	step 'the relay of the primary is killed'
+	fault_relay_kill
+	step 'the relay of the standby is killed'
+	fault_standby_relay_kill
+	step 'switchover'
+	fault_switchover
+	step 'the daemon of the primary is killed'
+	fault_daemon_kill
+	step 'the daemon of the primary stands still'
+	fault_daemon_freeze
+	step 'the node of the primary is cut off, and healed'
+	fault_node_cut
+}

@@ -306,7 +306,7 @@ static void answered(struct client *c, uint64_t now, bool ok, uint32_t number)
 		rest(c, now, c->kind == IDLER ? UINT64_MAX / 2 : 2000000U);
 		return;
 	}
-	if (!ok) { /* refused for now: an error is no acknowledgement */
+	if (!ok) { /* refused: an error is no acknowledgement */
 		if (opt.resp || opt.unkeyed) {
 			n_unknown++;
 			a->tried++;

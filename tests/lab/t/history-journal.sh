@@ -26,22 +26,7 @@ client answer -p 80 -a 20 -w 2 -r 0 -D 30 -Z 60000
 client unkeyed -p 80 -a 30 -w 2 -r 1 -x
 client storm -p 80 -a 40 -w 1 -r 0 -i 1000
 
-step 'the VM of the primary is killed'
-fault_vm_kill
-step 'the VM of the standby is killed'
-fault_standby_kill
-step 'the relay of the primary is killed'
-fault_relay_kill
-step 'the relay of the standby is killed'
-fault_standby_relay_kill
-step 'switchover'
-fault_switchover
-step 'the daemon of the primary is killed'
-fault_daemon_kill
-step 'the daemon of the primary stands still'
-fault_daemon_freeze
-step 'the node of the primary is cut off, and healed'
-fault_node_cut
+common_faults
 step 'the primary is killed while a new standby catches up'
 fault_catch_up
 step 'two primaries are killed within a second'

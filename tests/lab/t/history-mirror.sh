@@ -25,22 +25,7 @@ client body -p 80 -a 10 -w 2 -r 0 -B 40000 -P 20
 client answer -p 80 -a 20 -w 1 -r 0 -D 30 -Z 60000
 client redis -p 6379 -k resp -w 4 -r 4
 
-step 'the VM of the primary is killed'
-fault_vm_kill
-step 'the VM of the standby is killed'
-fault_standby_kill
-step 'the relay of the primary is killed'
-fault_relay_kill
-step 'the relay of the standby is killed'
-fault_standby_relay_kill
-step 'switchover'
-fault_switchover
-step 'the daemon of the primary is killed'
-fault_daemon_kill
-step 'the daemon of the primary stands still'
-fault_daemon_freeze
-step 'the node of the primary is cut off, and healed'
-fault_node_cut
+common_faults
 step 'the new standby is killed while it takes over the state'
 on "$standby" kill -KILL "$(vm_pid "$standby" p1)"
 wait_for 15 degraded || fail 'not noticed'
