@@ -361,7 +361,7 @@ cmd_core_bench() {
 	case "$what" in
 	sim)
 		run make -s tests/sim/sim
-		run "$TOP/tests/sim/soak.sh" "$@"
+		VMP_SIM_JOBS=${VMP_SIM_JOBS:-$(nproc)} run "$TOP/tests/sim/soak.sh" "$@"
 		;;
 	spin)
 		srcdir=$TOP VMP_SPIN_STEPS=${VMP_SPIN_STEPS:-7} VMP_SPIN_FAULTS=${VMP_SPIN_FAULTS:-3} VMP_SPIN_KEPT=${VMP_SPIN_KEPT:-2} \

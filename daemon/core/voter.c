@@ -264,7 +264,19 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 	vmp_pair_run(s, p);
 }
 
-/* V6 */
+/* V6. A release says nothing about other epochs, but for T1: who releases has no role (C3, R1) and resumes nothing it had before, and a guard
+ * without end would wait for ever for the release of an epoch that the node gave up long ago and only repeats its newest one. */
+static bool release_covers(const struct vmp_core *c, const struct vmp_pair *p, unsigned int v, const struct vmp_msg_release *rel)
+{
+	const struct vmp_promised *pr = &p->reg.promised;
+
+	/* an epoch belongs to one boot, so a promise whose boot was never heard is named well enough by its epoch */
+	if (pr->epoch == rel->epoch)
+		return !pr->boot || pr->boot == rel->boot;
+	return p->guard_ns == VMP_NEVER && p->id != VMP_PAIR_VOTERS && pr->epoch < rel->epoch &&
+	       (pr->boot == rel->boot || c->peer[v].boot == rel->boot);	/* of an earlier boot: H7 */
+}
+
 void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_release *rel)
 {
 	struct vmp_core *c = s->c;
@@ -274,10 +286,7 @@ void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_rel
 	if (!p || (c->rec.abstaining && !p->reg.promised.epoch))
 		return;
 	pr = &p->reg.promised;
-	if (pr->node != c->config.voter[v].node || pr->released)
-		return;
-	/* an epoch belongs to one boot, so a promise whose boot was never heard is named well enough by its epoch */
-	if (!BUG(c, RELEASE_ANY) && (pr->epoch != rel->epoch || (pr->boot && pr->boot != rel->boot)))
+	if (pr->node != c->config.voter[v].node || pr->released || (!release_covers(c, p, v, rel) && !BUG(c, RELEASE_ANY)))
 		return;
 	pr->released = true;
 	vmp_persist(s, p);

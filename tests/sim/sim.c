@@ -79,6 +79,7 @@ struct relay {		/* data path at one node, as primary side */
 	uint64_t to_member;
 	uint64_t sync_member;	/* mode sync: whose word counts (D1) */
 	unsigned int inflight;
+	unsigned int flushed;	/* requests before this one have their answer, or never get one */
 	uint64_t catch_op;
 };
 
@@ -400,11 +401,15 @@ static void relay_flush(unsigned int i, unsigned int p)
 
 	if (!gate_open(&W.node[i], p) || !W.node[i].vm[p].member)
 		return;
-	for (r = W.acked_from[p]; r < W.n_req; r++) {
+	if (rl->flushed < W.acked_from[p])
+		rl->flushed = W.acked_from[p];
+	for (r = rl->flushed; r < W.n_req; r++) {
 		struct request *q = &W.req[r];
 
-		if (q->pair != p || q->node != i || q->acked || q->dropped || q->idx != W.node[i].vm[p].idx)
+		if (q->pair != p || q->node != i || q->acked || q->dropped || q->idx != W.node[i].vm[p].idx) {
+			rl->flushed += r == rl->flushed;
 			continue;
+		}
 		if (rl->mode == VMP_MODE_ALONE || (rl->mode == VMP_MODE_SYNC && q->confirmed == rl->sync_member && q->epoch == rl->run_epoch)) {
 			q->acked = true;
 			W.acks++;
