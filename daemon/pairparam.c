@@ -107,6 +107,41 @@ const struct vmp_param vmp_pair_param_table[] = {
 	{"import", VMP_PARAM_STRING, false, false, true, NULL, NULL,
 	 "Command that takes in the application's state",
 	 "With sync=mirror: run at the new standby, reads what export wrote from its standard input and makes the application continue with it."},
+	{"hang_timeout", VMP_PARAM_TIME, false, false, true, "10s", NULL,
+	 "Silence of a guest that counts as a hang",
+	 "See on_hang. vmpair-guest sends a sign of life every second; give several times that."},
+	{"health", VMP_PARAM_STRING, false, false, true, "none", NULL,
+	 "Health check of the application",
+	 "Check of the primary's application: 'none', 'tcp:PORT' or 'http:PORT/PATH', asked at the member's internal address, or 'command:PATH "
+	 "ARGUMENTS', run by a shell on the host with VMPAIR_PAIR, VMPAIR_ADDRESS and VMPAIR_ROLE set, whose exit status 0 means well. See on_health."},
+	{"health_interval", VMP_PARAM_TIME, false, false, true, "2s", NULL,
+	 "Time between health checks", "Time from the end of one health check to the next."},
+	{"health_timeout", VMP_PARAM_TIME, false, false, true, "2s", NULL,
+	 "Time limit of a health check", "A health check that takes longer has failed; a command is killed."},
+	{"health_failures", VMP_PARAM_STRING, false, false, true, "3", NULL,
+	 "Failed health checks in a row that count", "1 to 100; see on_health."},
+	{"overload", VMP_PARAM_STRING, false, false, true, "none", NULL,
+	 "Limit of the host's load",
+	 "'none'; 'cpu:PERCENT', 'memory:PERCENT' or 'io:PERCENT': share of the last ten seconds in which some process waited for it "
+	 "(/proc/pressure); or 'load:PERCENT': load average of the last minute per processor. See on_overload."},
+	{"uplink", VMP_PARAM_STRING, false, false, true, NULL, NULL,
+	 "Uplink of the entry network",
+	 "Name of the host's interface by which clients are reached, the same on all nodes; its carrier is watched. See on_uplink."},
+	{"storage_timeout", VMP_PARAM_TIME, false, false, true, "20s", NULL,
+	 "Time limit for the VM's storage",
+	 "How long it may take to look at the files of the VM's disks; 0 switches the watch off. See on_storage."},
+	{"trigger_limit", VMP_PARAM_STRING, false, false, true, "3", NULL,
+	 "How often triggers may move the pair",
+	 "At most so many failovers by triggers, 0 to 16, of the pair within trigger_window; what comes after them is reported only. The loss of a "
+	 "virtual machine or of a node is no trigger."},
+	{"trigger_window", VMP_PARAM_TIME, false, false, true, "10min", NULL,
+	 "Time for which triggers are counted", "For trigger_limit, and for the N of restart:N."},
+#define VALUES_ANY "'failover', 'report', or 'restart:N': the guest is reset in place up to N times within trigger_window, then it is a failover."
+#define VALUES_MOVE "'failover' or 'report'."
+#define VMP_TRIGGER(name, text, def, allowed, flags, need, shortdesc, longdesc) \
+	{"on_" text, VMP_PARAM_STRING, false, false, true, def, NULL, shortdesc, longdesc " " VALUES_##allowed},
+#include "daemon/core/trigger.def"
+#undef VMP_TRIGGER
 	{0},
 };
 
@@ -226,40 +261,48 @@ static void parse_internal(struct parse *ps, const char *v)
 	ps->p.has_internal = true;
 }
 
-static void parse_ready(struct parse *ps, const char *v)
+/* tcp:PORT or http:PORT/PATH; `others` are the values that the caller has looked for already. */
+static bool parse_check(struct parse *ps, const char *name, const char *v, const char *others, bool *ret_http, uint16_t *ret_port, char *path,
+			size_t size)
 {
+	bool http = !strncmp(v, "http:", 5);
 	unsigned long port;
 	const char *end;
-	if (!strcmp(v, "running")) {
-		ps->p.ready = VMP_READY_RUNNING;
-		return;
-	}
-	bool http = !strncmp(v, "http:", 5);
 	if (!http && strncmp(v, "tcp:", 4)) {
-		fault(ps, "ready", "'%s' is none of running, tcp:PORT, http:PORT/PATH", v);
-		return;
+		fault(ps, name, "'%s' is none of %s, tcp:PORT, http:PORT/PATH", v, others);
+		return false;
 	}
 	if (number(strchr(v, ':') + 1, 65535, &port, &end) < 0 || port == 0) {
-		fault(ps, "ready", "'%s' has no port of 1 to 65535", v);
-		return;
+		fault(ps, name, "'%s' has no port of 1 to 65535", v);
+		return false;
 	}
 	if (http) {
 		if (*end && *end != '/')
-			fault(ps, "ready", "'%s' is not http:PORT/PATH", v);
-		else if (strlen(end) >= sizeof(ps->p.ready_path))
-			fault(ps, "ready", "the path is longer than %zu characters", sizeof(ps->p.ready_path) - 1);
+			fault(ps, name, "'%s' is not http:PORT/PATH", v);
+		else if (strlen(end) >= size)
+			fault(ps, name, "the path is longer than %zu characters", size - 1);
 		else
 			for (const char *p = end; *p; p++)
 				if (*p <= ' ' || *p >= 127) {
-					fault(ps, "ready", "the path holds a blank or a character outside ASCII");
+					fault(ps, name, "the path holds a blank or a character outside ASCII");
 					break;
 				}
-		snprintf(ps->p.ready_path, sizeof(ps->p.ready_path), "%s", *end ? end : "/");
+		snprintf(path, size, "%s", *end ? end : "/");
 	} else if (*end) {
-		fault(ps, "ready", "'%s' is not tcp:PORT", v);
+		fault(ps, name, "'%s' is not tcp:PORT", v);
 	}
-	ps->p.ready = http ? VMP_READY_HTTP : VMP_READY_TCP;
-	ps->p.ready_port = (uint16_t)port;
+	*ret_http = http;
+	*ret_port = (uint16_t)port;
+	return true;
+}
+
+static void parse_ready(struct parse *ps, const char *v)
+{
+	bool http;
+	if (!strcmp(v, "running"))
+		ps->p.ready = VMP_READY_RUNNING;
+	else if (parse_check(ps, "ready", v, "running", &http, &ps->p.ready_port, ps->p.ready_path, sizeof(ps->p.ready_path)))
+		ps->p.ready = http ? VMP_READY_HTTP : VMP_READY_TCP;
 }
 
 static uint32_t parse_time(struct parse *ps, const char *name, const char *v, uint32_t min_ms, uint32_t max_ms)
@@ -296,6 +339,110 @@ static void parse_command(struct parse *ps, const char *name, const char *v, cha
 		snprintf(buf, size, "%s", v);
 }
 
+static void parse_health(struct parse *ps, const char *v)
+{
+	bool http;
+	if (!strcmp(v, "none")) {
+		ps->p.health = VMP_HEALTH_NONE;
+	} else if (!strncmp(v, "command:", 8)) {
+		ps->p.health = VMP_HEALTH_COMMAND;
+		parse_command(ps, "health", v + 8, ps->p.health_cmd, sizeof(ps->p.health_cmd));
+	} else if (parse_check(ps, "health", v, "none, command:PATH", &http, &ps->p.health_port, ps->p.health_path, sizeof(ps->p.health_path))) {
+		ps->p.health = http ? VMP_HEALTH_HTTP : VMP_HEALTH_TCP;
+	}
+}
+
+static uint32_t parse_count(struct parse *ps, const char *name, const char *v, uint32_t min, uint32_t max)
+{
+	unsigned long n = 0;
+	const char *end = "x";
+	if (number(v, max, &n, &end) < 0 || *end || n < min)
+		fault(ps, name, "'%s' is not a number of %u to %u", v, min, max);
+	return (uint32_t)n;
+}
+
+static void parse_overload(struct parse *ps, const char *v)
+{
+	static const char *const kinds[] = {"none", "cpu:", "memory:", "io:", "load:"}; /* in the order of the enum */
+	unsigned k = 1;
+	if (!strcmp(v, kinds[0])) {
+		ps->p.overload = VMP_OVERLOAD_NONE;
+		return;
+	}
+	while (k < ARRAY_SIZE(kinds) && strncmp(v, kinds[k], strlen(kinds[k])))
+		k++;
+	if (k == ARRAY_SIZE(kinds)) {
+		fault(ps, "overload", "'%s' is none of none, cpu:PERCENT, memory:PERCENT, io:PERCENT, load:PERCENT", v);
+		return;
+	}
+	ps->p.overload = (enum vmp_overload_kind)k;
+	ps->p.overload_percent = parse_count(ps, "overload", v + strlen(kinds[k]), 1, k == VMP_OVERLOAD_LOAD ? 100000 : 100);
+}
+
+/* failover, report, restart:N */
+static void parse_policy(struct parse *ps, unsigned trigger, const char *name, const char *v)
+{
+#define ANY true
+#define MOVE false
+#define VMP_TRIGGER(id, text, def, allowed, flags, need, shortdesc, longdesc) [VMP_TRG_##id] = allowed,
+	static const bool restart_allowed[] = {
+#include "daemon/core/trigger.def"
+	};
+#undef VMP_TRIGGER
+#undef ANY
+#undef MOVE
+	struct vmp_trg_policy *to = &ps->p.on[trigger];
+	if (!strcmp(v, "failover")) {
+		*to = (struct vmp_trg_policy){.what = VMP_TRG_FAILOVER};
+	} else if (!strcmp(v, "report")) {
+		*to = (struct vmp_trg_policy){.what = VMP_TRG_REPORT};
+	} else if (restart_allowed[trigger] && !strncmp(v, "restart:", 8)) {
+		*to = (struct vmp_trg_policy){.what = VMP_TRG_RESTART};
+		to->restarts = (uint8_t)parse_count(ps, name, v + 8, 1, VMP_TRG_RING - 1);
+	} else {
+		fault(ps, name, "'%s' is none of failover, report%s", v, restart_allowed[trigger] ? ", restart:N" : "");
+	}
+}
+
+static bool parse_trigger(struct parse *ps, const char *n, const char *v)
+{
+#define VMP_TRIGGER(id, text, def, allowed, flags, need, shortdesc, longdesc) "on_" text,
+	static const char *const names[] = {
+#include "daemon/core/trigger.def"
+	};
+#undef VMP_TRIGGER
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(n, names[i])) {
+			parse_policy(ps, i, n, v);
+			return true;
+		}
+	if (!strcmp(n, "trigger_limit"))
+		ps->p.trigger_limit = parse_count(ps, n, v, 0, VMP_TRG_RING);
+	else if (!strcmp(n, "trigger_window"))
+		ps->p.trigger_window_ms = parse_time(ps, n, v, 1000, 86400000);
+	else if (!strcmp(n, "hang_timeout"))
+		ps->p.hang_timeout_ms = parse_time(ps, n, v, 2000, 600000);
+	else if (!strcmp(n, "health"))
+		parse_health(ps, v);
+	else if (!strcmp(n, "health_interval"))
+		ps->p.health_interval_ms = parse_time(ps, n, v, 100, 3600000);
+	else if (!strcmp(n, "health_timeout"))
+		ps->p.health_timeout_ms = parse_time(ps, n, v, 10, 600000);
+	else if (!strcmp(n, "health_failures"))
+		ps->p.health_failures = parse_count(ps, n, v, 1, 100);
+	else if (!strcmp(n, "overload"))
+		parse_overload(ps, v);
+	else if (!strcmp(n, "storage_timeout"))
+		ps->p.storage_timeout_ms = parse_time(ps, n, v, 0, 600000);
+	else if (strcmp(n, "uplink"))
+		return false;
+	else if (!ifname_valid(v))
+		fault(ps, n, "'%s' is not the name of an interface", v);
+	else
+		snprintf(ps->p.uplink, sizeof(ps->p.uplink), "%s", v);
+	return true;
+}
+
 static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v)
 {
 	const char *n = t->name;
@@ -311,7 +458,9 @@ static void parse_one(struct parse *ps, const struct vmp_param *t, const char *v
 			return;
 		}
 	}
-	if (!strcmp(n, "pair")) {
+	if (parse_trigger(ps, n, v)) {
+		return;
+	} else if (!strcmp(n, "pair")) {
 		if (!vmp_pair_name_valid(v))
 			fault(ps, n, "'%s' is not a name of letters, digits, '_', '.', '-' (at most 63, beginning with a letter or digit)", v);
 		else
@@ -393,6 +542,13 @@ static void check_relay(struct parse *ps, const json_t *obj)
 		fault(ps, "services", "required with relay=%s", opt_relay[p->relay]);
 	if (p->max_request > p->sync_buffer / 4)
 		fault(ps, "max_request", "more than a quarter of sync_buffer");
+	/* A mirror keeps the guest's own state, which a reset loses without anybody's notice. */
+	if (p->relay == VMP_RELAY_HOST && p->sync == VMP_SYNC_MIRROR)
+		for (unsigned i = 0; i < VMP_TRG_COUNT; i++)
+			if (p->on[i].what == VMP_TRG_RESTART) {
+				fault(ps, "sync", "mirror with relay=host excludes the policy restart: the application would lose its state");
+				break;
+			}
 	if (!p->export_cmd[0] != !p->import_cmd[0])
 		fault(ps, p->export_cmd[0] ? "import" : "export", "export and import are given together or not at all");
 }
@@ -430,6 +586,8 @@ int vmp_pair_params_parse(const json_t *obj, struct vmp_pair_params *ret,
 	const struct vmp_pair_params *p = &ps.p;
 	if (p->ready != VMP_READY_RUNNING && !json_object_get(obj, "internal_net"))
 		fault(&ps, "ready", "a tcp or http check needs internal_net, through which it is asked");
+	if ((p->health == VMP_HEALTH_TCP || p->health == VMP_HEALTH_HTTP) && !json_object_get(obj, "internal_net"))
+		fault(&ps, "health", "a tcp or http check needs internal_net, through which it is asked");
 	if (p->peer_link_failover && !json_object_get(obj, "internal_net"))
 		fault(&ps, "peer_link", "failover needs internal_net");
 	if (p->has_internal && p->internal_bridge[0] && !strcmp(p->internal_bridge, p->entry_nic))

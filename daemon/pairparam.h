@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "daemon/addr.h" /* struct vmp_addr, vmp_addr_parse(), vmp_entry_parse(), vmp_internal_net_parse() */
+#include "daemon/core/trigger.h" /* struct vmp_trg_policy */
 #include "daemon/service.h"
 
 #define VMP_PAIR_MAX_ENTRY 8
@@ -27,6 +28,8 @@ enum vmp_sync_kind { VMP_SYNC_JOURNAL, VMP_SYNC_MIRROR };
 enum vmp_redo { VMP_REDO_NEVER, VMP_REDO_IDEMPOTENT, VMP_REDO_ALL };
 
 enum vmp_ready_kind { VMP_READY_RUNNING, VMP_READY_TCP, VMP_READY_HTTP };
+enum vmp_health_kind { VMP_HEALTH_NONE, VMP_HEALTH_TCP, VMP_HEALTH_HTTP, VMP_HEALTH_COMMAND };
+enum vmp_overload_kind { VMP_OVERLOAD_NONE, VMP_OVERLOAD_CPU, VMP_OVERLOAD_MEMORY, VMP_OVERLOAD_IO, VMP_OVERLOAD_LOAD };
 
 struct vmp_pair_params {
 	char pair[64];
@@ -55,6 +58,19 @@ struct vmp_pair_params {
 	uint32_t max_request;				/* bytes */
 	uint32_t answer_keep_ms, sync_timeout_ms;
 	char export_cmd[256], import_cmd[256];		/* "" = none */
+	/* triggers */
+	struct vmp_trg_policy on[VMP_TRG_COUNT];
+	uint32_t trigger_limit, trigger_window_ms;
+	uint32_t hang_timeout_ms;
+	enum vmp_health_kind health;
+	uint16_t health_port;
+	char health_path[128];				/* HTTP: begins with / */
+	char health_cmd[256];				/* COMMAND */
+	uint32_t health_interval_ms, health_timeout_ms, health_failures;
+	enum vmp_overload_kind overload;
+	uint32_t overload_percent;
+	char uplink[IFNAMSIZ];				/* "" = not watched */
+	uint32_t storage_timeout_ms;			/* 0 = not watched */
 };
 
 enum vmp_param_type { VMP_PARAM_STRING, VMP_PARAM_SELECT, VMP_PARAM_TIME, VMP_PARAM_SIZE };

@@ -275,7 +275,7 @@ EXTRA_DIST += %D%/unit/domxml
 
 # --- agents, command line, control ---
 if UNIT_TESTS
-AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_cli %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam %D%/unit/test_pcmk
+AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_cli %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam %D%/unit/test_pcmk %D%/unit/test_trigger
 check_PROGRAMS += $(AGENT_UNIT_TESTS)
 TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_agent_SOURCES = %D%/unit/test_agent.c %D%/unit/pollloop.c %D%/unit/pollloop.h
@@ -286,6 +286,10 @@ TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_agree_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_agree_CFLAGS = $(TEST_CFLAGS)
 %C%_unit_test_agree_LDADD = libvmpcore.la $(CMOCKA_LIBS)
+%C%_unit_test_trigger_SOURCES = %D%/unit/test_trigger.c
+%C%_unit_test_trigger_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_trigger_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_trigger_LDADD = libvmpcore.la $(CMOCKA_LIBS)
 %C%_unit_test_cli_SOURCES = %D%/unit/test_cli.c %D%/unit/pollloop.c %D%/unit/pollloop.h
 %C%_unit_test_cli_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_cli_CFLAGS = $(TEST_CFLAGS)

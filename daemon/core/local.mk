@@ -11,6 +11,7 @@ VMP_CORE_SOURCES = \
 	%D%/core_str.c
 libvmpcore_la_SOURCES = $(VMP_CORE_SOURCES) \
 	%D%/agree.c %D%/agree.h \
+	%D%/trigger.c %D%/trigger.def %D%/trigger.h \
 	%D%/core.h \
 	%D%/internal.h \
 	%D%/pair.def \

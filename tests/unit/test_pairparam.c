@@ -264,6 +264,62 @@ static void times(void **state)
 	assert_int_equal(ms, 7);
 }
 
+static void triggers(void **state)
+{
+	(void)state;
+	static const char *const bad[][2] = {
+		{"on_panic", "restart"}, {"on_panic", "restart:0"}, {"on_panic", "restart:16"}, {"on_panic", "restart:2x"}, {"on_panic", "die"},
+		{"on_uplink", "restart:1"}, {"on_storage", "restart:1"}, {"on_shutdown", "restart:1"}, {"on_overload", "restart:1"},
+		{"hang_timeout", "1s"}, {"health", "udp:1"}, {"health", "tcp:0"}, {"health", "http:80x"}, {"health", "command:true"},
+		{"health", "command:"}, {"health_failures", "0"}, {"health_failures", "many"}, {"overload", "cpu"}, {"overload", "cpu:0"},
+		{"overload", "cpu:101"}, {"overload", "disk:5"}, {"uplink", "a b"}, {"uplink", "abcdefghijklmnop"}, {"storage_timeout", "1h"},
+		{"trigger_limit", "17"}, {"trigger_limit", "-1"}, {"trigger_window", "10ms"},
+	};
+	struct vmp_pair_params p;
+	struct faults f = {0};
+	json_t *j = good();
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	for (unsigned i = 0; i < VMP_TRG_COUNT; i++)
+		assert_int_equal(p.on[i].what, i == VMP_TRG_OVERLOAD ? VMP_TRG_REPORT : VMP_TRG_FAILOVER);
+	assert_int_equal(p.trigger_limit, 3);
+	assert_int_equal(p.trigger_window_ms, 600000);
+	assert_int_equal(p.health, VMP_HEALTH_NONE);
+	assert_int_equal(p.storage_timeout_ms, 20000);
+	json_object_set_new(j, "on_hang", json_string("restart:2"));
+	json_object_set_new(j, "health", json_string("command:/bin/check -x 1"));
+	json_object_set_new(j, "overload", json_string("load:400"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	assert_int_equal(p.on[VMP_TRG_HANG].what, VMP_TRG_RESTART);
+	assert_int_equal(p.on[VMP_TRG_HANG].restarts, 2);
+	assert_int_equal(p.health, VMP_HEALTH_COMMAND);
+	assert_string_equal(p.health_cmd, "/bin/check -x 1");
+	assert_int_equal(p.overload, VMP_OVERLOAD_LOAD);
+	assert_int_equal(p.overload_percent, 400);
+	assert_int_equal(f.n, 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		json_t *k = json_deep_copy(j);
+		json_object_set_new(k, bad[i][0], json_string(bad[i][1]));
+		f.n = 0;
+		assert_int_equal(vmp_pair_params_parse(k, &p, on_fault, &f), -EINVAL);
+		assert_int_equal(f.n, 1);
+		assert_string_equal(f.last_param, bad[i][0]);
+		json_decref(k);
+	}
+	json_object_del(j, "internal_net");
+	json_object_set_new(j, "health", json_string("http:80/"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "health");
+	json_decref(j);
+	/* a reset would lose what a mirror keeps */
+	j = with_relay("host", "host", "http1:80");
+	json_object_set_new(j, "on_panic", json_string("restart:1"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), 0);
+	json_object_set_new(j, "sync", json_string("mirror"));
+	assert_int_equal(vmp_pair_params_parse(j, &p, on_fault, &f), -EINVAL);
+	assert_string_equal(f.last_param, "sync");
+	json_decref(j);
+}
+
 static void what_may_change_live(void **state)
 {
 	(void)state;
@@ -277,6 +333,11 @@ static void what_may_change_live(void **state)
 			{"entry_mode", "host"}, {"relay", "none"}, {"services", "resp:80"}, {"sync", "mirror"}, {"redo", "all"},
 			{"sync_buffer", "32M"}, {"answer_keep", "5s"}, {"max_request", "2M"}, {"sync_timeout", "1s"},
 			{"export", "/bin/dump"}, {"import", "/bin/load"},
+			{"hang_timeout", "3s"}, {"health", "tcp:81"}, {"health_interval", "1s"}, {"health_timeout", "1s"},
+			{"health_failures", "2"}, {"overload", "cpu:70"}, {"uplink", "eth0"}, {"storage_timeout", "5s"},
+			{"trigger_limit", "1"}, {"trigger_window", "1min"}, {"on_panic", "restart:2"}, {"on_hang", "report"},
+			{"on_watchdog", "report"}, {"on_io_error", "restart:1"}, {"on_health", "report"}, {"on_overload", "failover"},
+			{"on_uplink", "report"}, {"on_storage", "report"}, {"on_shutdown", "report"},
 		};
 		bool tried = false;
 		/* the last of them only with a relay, and that one only with its mode and services */
@@ -316,7 +377,7 @@ int main(void)
 		cmocka_unit_test(relay_combinations_are_checked),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(times),
-		cmocka_unit_test(what_may_change_live),
+		cmocka_unit_test(triggers), cmocka_unit_test(what_may_change_live),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
