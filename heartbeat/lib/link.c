@@ -52,7 +52,7 @@ static void link_forget(struct vmpair_session *s)
 	if (s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT)
 		vmpair_wipe(s);		/* half a table is none */
 	s->link = LINK_DOWN;
-	s->sending = s->snapping = false;
+	s->sending = s->snapping = s->export_due = false;
 	s->cur = NULL;
 	s->snap_walk = NULL;
 	s->snap_number = 0;
@@ -292,6 +292,7 @@ static int put_kept(struct vmpair_session *s)
 	if (r == 0 && (!c || c->closed))
 		r = put_close(s, e->conn_id);
 	s->snap_walk = e->next;
+	s->snap_ahead -= s->snap_ahead > 0;
 	return r;
 }
 
@@ -404,12 +405,16 @@ static int on_hello(struct vmpair_session *s, const struct vmpair_record *rec)
 	s->link = LINK_TABLE;
 	if (s->conf.kind == VMPAIR_MIRROR) {
 		s->link = LINK_WAIT_EXPORT;
-		s->ev_need_export = true;
+		s->snap_ahead = s->list[LIST_KEPT].n;
+		s->export_due = true;
 	}
 	return 0;
 }
 
-/* Goes on with the table, a little at a time. */
+/*
+ * Goes on with the table, a little at a time. The caller holds up its application from NEED_EXPORT on, and the rest of the table is queued at
+ * once then: so what is kept for repeats, most of the table, has been sent by then.
+ */
 static void table_send(struct vmpair_session *s)
 {
 	int r = 0;
@@ -417,6 +422,10 @@ static void table_send(struct vmpair_session *s)
 	while (s->snap_walk && s->ctl_bytes < TABLE_AHEAD && r == 0) {
 		r = put_kept(s);
 		s->progress_ns = s->now_ns;
+	}
+	if (s->export_due && (!s->snap_walk || !s->snap_ahead)) {
+		s->export_due = false;
+		s->ev_need_export = true;
 	}
 	if (r == 0 && !s->snap_walk && s->link == LINK_TABLE) {
 		r = put_table(s);
@@ -455,6 +464,7 @@ int vmpair_session_export(struct vmpair_session *s, const void *data, size_t len
 		vmpair_link_lose(s, "out of memory");
 		return -ENOENT;
 	}
+	s->progress_ns = s->now_ns;
 	return 0;
 }
 
@@ -599,6 +609,7 @@ static int apply(struct vmpair_session *s, const struct vmpair_record *rec)
 	s->last = rec->number;
 	s->count.records_taken++;
 	s->confirm_due = true;
+	vmpair_make_room(s, 0, s->conf.buffer_bytes);
 	return 0;
 }
 
@@ -817,8 +828,11 @@ bool vmpair_session_wants_input(const struct vmpair_session *s)
 {
 	if (s->link == LINK_SNAPSHOT)
 		return s->import_bytes < IMPORT_QUEUE;
-	/* What was not executed yet goes away by itself; a journal's table is bounded by the primary's. */
-	return !(s->role == VMPAIR_STANDBY && s->conf.kind == VMPAIR_MIRROR && s->mem > s->conf.buffer_bytes && s->list[LIST_LIVE].first);
+	/*
+	 * What is to be executed here goes away by itself. What is executed waits for the primary's answer, which has to be read; what is kept
+	 * for repeats makes room; a journal's table is bounded by the primary's.
+	 */
+	return !(s->role == VMPAIR_STANDBY && s->n_unexecuted && s->mem - s->kept_mem > s->conf.buffer_bytes);
 }
 
 /* --- bytes out ---------------------------------------------------------------------------------------------------------------------- */
@@ -864,6 +878,8 @@ void vmpair_session_output_done(struct vmpair_session *s, uint64_t now_ns, size_
 		return;
 	s->now_ns = s->sent_ns = now_ns;
 	if (s->ctl_bytes && vmpair_stream_between(s)) {
+		if (s->role == VMPAIR_PRIMARY && s->ctl_bytes > TABLE_AHEAD)
+			s->progress_ns = now_ns;	/* a table or a state leaves */
 		s->ctl_off += len;
 		s->ctl_bytes -= len;
 		if (!s->ctl_bytes && s->ctl_first == s->ctl_last)

@@ -95,6 +95,9 @@ uint64_t vmpair_trim_limit(const struct vmpair_session *s)
 	case LINK_EXPORT:
 		return s->snap_number;
 	case LINK_STREAM:
+		/* Until a standby that is made anew has confirmed once, it goes on with this connection or begins anew again. */
+		if (s->snap_number && !s->confirmed)
+			return s->cur ? s->cur->first - 1 : s->last;
 		return s->held > s->snap_number ? s->held : s->snap_number;
 	default:
 		return s->mode == VMPAIR_MODE_ALONE ? s->last : s->held;
@@ -253,8 +256,10 @@ int vmpair_session_primary(struct vmpair_session *s, uint64_t now_ns, uint64_t e
 	vmpair_table_start(s);
 #ifdef VMPAIR_BUGS
 	if (BUG(s, EXECUTE_AGAIN)) {
-		for (struct entry *e = s->list[LIST_LIVE].first; e; e = e->next)
+		for (struct entry *e = s->list[LIST_LIVE].first; e; e = e->next) {
+			s->n_unexecuted += e->executed;
 			e->given = e->executed = false;
+		}
 		s->exec = s->list[LIST_LIVE].first;
 	}
 #endif
@@ -514,6 +519,7 @@ static int mirror_answer(struct vmpair_session *s, struct entry *e, const void *
 	if (flags & VMPAIR_LAST) {
 		bool mine = s->role == VMPAIR_PRIMARY && !e->answered;
 
+		s->n_unexecuted--;
 		e->executed = true;
 		if (mine)
 			vmpair_table_answered(s, e, rec.digest, rec.total);
@@ -794,7 +800,8 @@ void vmpair_session_info(const struct vmpair_session *s, struct vmpair_info *ret
 	ret->role = s->role;
 	ret->mode = s->mode;
 	ret->kind = s->conf.kind;
-	ret->linked = s->link == LINK_STREAM || s->link == LINK_TABLE || s->link == LINK_EXPORT || s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT;
+	ret->linked = s->link == LINK_STREAM || s->link == LINK_TABLE || s->link == LINK_WAIT_EXPORT || s->link == LINK_EXPORT ||
+		      s->link == LINK_SNAPSHOT || s->link == LINK_WAIT_IMPORT;
 	ret->caught_up = s->role == VMPAIR_PRIMARY ? s->caught : s->content == CONTENT_WHOLE;
 	ret->peer_node = s->peer_node;
 	ret->peer_member = s->peer_member;

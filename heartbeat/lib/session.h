@@ -143,6 +143,7 @@ struct vmpair_session {
 	size_t n_keys, n_ids, n_conns;
 	struct list_head list[LIST_COUNT];
 	size_t n_unfinished;
+	size_t n_unexecuted;		/* mirror: complete, and its answer here is not whole */
 	struct entry *exec;		/* mirror: first live entry not given yet */
 	struct entry *walk;
 	uint64_t walk_number;
@@ -166,6 +167,8 @@ struct vmpair_session {
 	size_t ctl_off, ctl_bytes;
 	bool snapping;			/* primary: what is kept for repeats is being sent, snap_walk is next */
 	struct entry *snap_walk;
+	bool export_due;	/* the application's state is asked for when snap_ahead more of these are sent, or all */
+	size_t snap_ahead;
 	uint64_t snap_number;		/* primary: table as of */
 	struct chunk *import_first, *import_last;
 	size_t import_bytes;

@@ -264,6 +264,8 @@ void vmpair_table_forget(struct vmpair_session *s, struct entry *e)
 		s->kept_mem -= entry_mem(e);
 	if (e->complete && !e->answered)
 		s->n_unfinished--;
+	if (s->conf.kind == VMPAIR_MIRROR && e->complete && !e->executed)
+		s->n_unexecuted--;
 	list_del(s, e);
 	while (*p != e)
 		p = &(*p)->hash_next;
@@ -392,6 +394,7 @@ static void complete(struct vmpair_session *s, struct entry *e, const struct vmp
 		e->given = e->executed = e->in_state = true;
 	else if (!s->exec)
 		s->exec = e;
+	s->n_unexecuted += !e->executed;
 }
 
 int vmpair_table_request(struct vmpair_session *s, const struct vmpair_record *rec)
@@ -486,6 +489,7 @@ void vmpair_table_answered(struct vmpair_session *s, struct entry *e, uint64_t d
 
 void vmpair_table_executed(struct vmpair_session *s, struct entry *e)
 {
+	s->n_unexecuted -= !e->executed;
 	e->executed = true;
 	settle(s, e);
 }

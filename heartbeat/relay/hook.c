@@ -344,7 +344,6 @@ void vmpr_import_data(struct vmpr_relay *r, const void *data, size_t len, bool l
 	int n = h ? 0 : -ENOMEM;
 
 	if (h && h->ended) {
-		/* an earlier one that was given up may not have been reaped yet */
 		n = h->running ? -EBUSY : hook_start(h, r->conf.import_cmd);
 		if (n == 0)
 			vmpr_backends_close(r);
@@ -364,7 +363,10 @@ void vmpr_import_data(struct vmpr_relay *r, const void *data, size_t len, bool l
 
 bool vmpr_import_wants(const struct vmpr_relay *r)
 {
-	return !r->import_hook || r->import_hook->queue.len < IMPORT_AHEAD;
+	const struct vmpr_hook *h = r->import_hook;
+
+	/* one that was given up may not have been reaped yet: the next one waits for that */
+	return !h || (h->queue.len < IMPORT_AHEAD && !(h->ended && h->running));
 }
 
 static void hook_pump(struct vmpr_hook *h)
@@ -377,11 +379,17 @@ static void hook_pump(struct vmpr_hook *h)
 		export_read(h);
 }
 
-void vmpr_hooks_stop(struct vmpr_relay *r)
+void vmpr_hooks_abandon(struct vmpr_relay *r)
 {
+	/* a lane that is paused goes on with the next round: then the session says that nobody waits for a state */
 	if (r->export_hook && !r->export_hook->ended)
 		hook_done(r->export_hook);
 	if (r->import_hook && !r->import_hook->ended)
 		hook_done(r->import_hook);
+}
+
+void vmpr_hooks_stop(struct vmpr_relay *r)
+{
+	vmpr_hooks_abandon(r);
 	r->lane_paused = false;
 }

@@ -323,6 +323,7 @@ static void link_down(void *ctx, const char *reason)
 
 	r->live.heard = false;
 	vmpair_session_link_down(r->session, reason);
+	vmpr_hooks_abandon(r);
 }
 
 static int link_input(void *ctx, const uint8_t *buf, size_t len)
@@ -774,8 +775,7 @@ static void link_end(struct vmpr_relay *r, const char *reason)
 	vmpr_link_flush(&r->link);
 	vmpr_link_drop(&r->link);
 	vmpair_session_link_down(r->session, text);
-	if (r->import_hook)
-		vmpr_hooks_stop(r);
+	vmpr_hooks_abandon(r);
 }
 
 static void session_events(struct vmpr_relay *r)
@@ -940,6 +940,7 @@ static void round_work(struct vmpr_relay *r)
 	vmpr_backends_release(r);
 	/* records first: the standby works while answers are written */
 	vmpr_link_flush(&r->link);
+	session_events(r); /* what was sent may be what an event waited for */
 	vmpr_clients_flush(r);
 	if (r->blocked && vmpair_session_room(r->session, 4096))
 		vmpr_clients_room(r);

@@ -261,6 +261,8 @@ void vmpr_export_want(struct vmpr_relay *r);
 void vmpr_export_pump(struct vmpr_relay *r);
 void vmpr_import_data(struct vmpr_relay *r, const void *data, size_t len, bool last);
 bool vmpr_import_wants(const struct vmpr_relay *r); /* false: no more input now */
+/* The connection they worked for is over: nobody takes the state that is exported, what is imported will never be whole. */
+void vmpr_hooks_abandon(struct vmpr_relay *r);
 void vmpr_hooks_stop(struct vmpr_relay *r);
 
 #endif

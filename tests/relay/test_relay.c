@@ -1036,6 +1036,76 @@ static void t_hooks(void)
 	CHECK(relay_stop(a) == 0);
 }
 
+static void wait_file(const char *path)
+{
+	uint64_t end = now_ms() + WAIT_MS;
+
+	while (access(path, F_OK) < 0) {
+		if (now_ms() > end)
+			die("%s does not appear", path);
+		poll(NULL, 0, 5);
+	}
+}
+
+static bool file_is(const char *path, const char *want)
+{
+	char text[256] = "";
+	FILE *f = fopen(path, "r");
+	size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+	if (f)
+		fclose(f);
+	return n == strlen(want) && !memcmp(text, want, n);
+}
+
+/* A standby goes away while the state is exported for it, or while it imports: the next one gets a state of its own, and all of it. */
+static void t_hooks_broken_off(void)
+{
+	char hooks[600], begun[128], state[128];
+	uint64_t e = new_epoch(1);
+	struct relay *a, *b;
+
+	for (int i = 1; i < 3; i++)
+		if (!mine[i])
+			mine[i] = app_start(9100 + i, 9200 + i);
+	snprintf(begun, sizeof(begun), "%s/begun", world_dir());
+	snprintf(state, sizeof(state), "%s/state", world_dir());
+	unlink(state);
+	/* a command that thinks for a while before its first byte */
+	snprintf(hooks, sizeof(hooks), ",\"export\":\"touch %s; sleep 0.7; echo state\",\"import\":\"cat > %s\"", begun, state);
+	a = mirror_start(1, false, hooks);
+	b = mirror_start(2, false, hooks);
+	relay_primary(a, e);
+	CHECK(ask(a, "POST", "/n/1", NULL, NULL, 0) == 200);
+	relay_follow(b, a, e);
+	wait_file(begun);
+	relay_kill(b);
+	b = mirror_start(2, false, hooks);
+	relay_follow(b, a, e);
+	relay_sync(a, b);
+	CHECK(file_is(state, "state\n"));
+	CHECK(relay_stop(b) == 0);
+	CHECK(relay_stop(a) == 0);
+	/* the primary goes away while the standby imports */
+	unlink(begun);
+	a = mirror_start(1, false, ",\"export\":\"echo begin; sleep 20; echo end\",\"import\":\"false\"");
+	snprintf(hooks, sizeof(hooks), ",\"export\":\"false\",\"import\":\"touch %s; exec cat > %s\"", begun, state);
+	b = mirror_start(2, false, hooks);
+	e = new_epoch(1);
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	wait_file(begun);
+	relay_kill(a);
+	a = mirror_start(1, false, ",\"export\":\"echo another\",\"import\":\"false\"");
+	e = new_epoch(1);
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	relay_sync(a, b);
+	CHECK(file_is(state, "another\n"));
+	CHECK(relay_stop(b) == 0);
+	CHECK(relay_stop(a) == 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------------- */
 static const struct {
 	const char *name;
@@ -1046,7 +1116,7 @@ static const struct {
 	{ "adopt", t_adopt }, { "guest", t_guest }, { "memory", t_memory }, { "commit", t_commit }, { "planned", t_planned }, { "moments", t_moments },
 	{ "storm", t_storm }, { "takeover", t_takeover },
 	{ "takeover_never", t_takeover_never }, { "faulty", t_faulty }, { "peers", t_peers }, { "pressure", t_pressure },
-	{ "mirror", t_mirror }, { "hooks", t_hooks },
+	{ "mirror", t_mirror }, { "hooks", t_hooks }, { "hooks_broken_off", t_hooks_broken_off },
 };
 
 int main(int argc, char **argv)

@@ -564,6 +564,160 @@ static void test_back_pressure(void **state)
 	world_free(w);
 }
 
+static struct world *small_world(unsigned int kind, size_t buffer)
+{
+	struct world *w = world_new(kind);
+
+	for (unsigned int i = 0; i < 2; i++) {
+		struct vmpair_session_conf c = conf_of(i, kind);
+
+		c.buffer_bytes = buffer;
+		vmpair_session_free(w->e[i].s);
+		assert_int_equal(vmpair_session_new(&w->e[i].s, &c), 0);
+	}
+	assert_int_equal(vmpair_session_primary(w->e[0].s, now, 257), 1);
+	assert_int_equal(vmpair_session_standby(w->e[1].s, now, 257), 0);
+	vmpair_session_mode(w->e[0].s, VMPAIR_MODE_ALONE, 0, 0, 0);
+	return w;
+}
+
+/* From request to done at the primary; -ENOBUFS. */
+static int served(struct world *w, uint32_t seq, bool with_id, const char *data, size_t len, size_t answer_len)
+{
+	static char big[65536];
+	char id[16];
+	struct vmpair_request r = { .conn = 1, .seq = seq, .flags = VMPAIR_LAST | (with_id ? VMPAIR_HAS_ID : 0), .id = id, .data = data, .len = len };
+	int rc;
+
+	r.id_len = with_id ? (size_t)snprintf(id, sizeof(id), "k%u", seq) : 0;
+	rc = vmpair_session_request(w->e[0].s, now, &r, NULL);
+	if (rc < 0)
+		return rc;
+	dispatch(w, 0, 1, seq);
+	assert_int_equal(vmpair_session_answer(w->e[0].s, now, 1, seq, big, answer_len, VMPAIR_LAST, NULL), 0);
+	assert_int_equal(vmpair_session_done(w->e[0].s, now, 1, seq), 0);
+	return 0;
+}
+
+/* The standby's application does all it is given. */
+static unsigned int execute_all(struct world *w, size_t answer_len)
+{
+	static char big[65536];
+	struct vmpair_entry e;
+	unsigned int n = 0;
+
+	for (; vmpair_session_execute(w->e[1].s, &e); n++)
+		assert_int_equal(vmpair_session_answer(w->e[1].s, now, e.conn, e.seq, big, answer_len, VMPAIR_LAST, NULL), 0);
+	return n;
+}
+
+/* Memory full of answers kept for repeats: a mirror reads on, whatever it waits for. */
+static void test_kept_answers_do_not_stop_a_mirror(void **state)
+{
+	static char big[60000];
+	const size_t buffer = 256 << 10;
+	struct world *w = small_world(VMPAIR_MIRROR, buffer);
+	struct vmpair_request r = { .conn = 2, .seq = 1, .flags = VMPAIR_LAST, .data = big, .len = sizeof(big) };
+
+	(void)state;
+	join(w, 1);
+	vmpair_session_mode(w->e[0].s, VMPAIR_MODE_SYNC, 0, 2, 101);
+	for (uint32_t i = 0; i < 100; i++) {
+		assert_int_equal(served(w, i, true, "x", 1, 4000), 0);
+		pump(w);
+		execute_all(w, 4000);
+		pump(w);
+	}
+	assert_in_range(info(w, 1).bytes, buffer / 2, buffer);
+	assert_in_range(info(w, 1).finished, 10, 90);
+	assert_int_equal(vmpair_session_request(w->e[0].s, now, &r, NULL), 0);
+	pump(w);
+	assert_int_equal(execute_all(w, 2), 1);
+	assert_true(vmpair_session_wants_input(w->e[1].s));	/* the primary's answer is still to come */
+	assert_in_range(info(w, 1).bytes, 1, buffer);
+	dispatch(w, 0, 2, 1);
+	answer(w, 0, 2, 1, "ok");
+	pump(w);
+	assert_int_equal(info(w, 0).held, info(w, 0).number);
+	world_free(w);
+}
+
+/* As pump, but as a relay does it: who wants no input gets none. */
+static void pump_wanted(struct world *w, size_t limit)
+{
+	bool moved;
+
+	do {
+		moved = vmpair_session_wants_input(w->e[1].s) && move(w, 0, 1000);
+		assert_in_range(info(w, 0).bytes, 1, limit);
+		moved |= move(w, 1, 1000);
+		events(&w->e[0]);
+		events(&w->e[1]);
+	} while (moved);
+}
+
+/*
+ * A new mirror member while the primary's memory is full of answers kept for repeats, and clients go on: the application's state is asked
+ * for when most of these have been sent, memory stays bounded, and what clients send during a long import passes on to the standby.
+ */
+static void test_full_memory_and_a_new_mirror(void **state)
+{
+	static char data[4000];
+	const size_t buffer = 1 << 20;
+	struct world *w = small_world(VMPAIR_MIRROR, buffer);
+	uint32_t seq = 0, taken = 0;
+	uint64_t kept;
+
+	(void)state;
+	while (seq < 400)
+		assert_int_equal(served(w, seq++, true, "x", 1, 4000), 0);
+	kept = info(w, 0).finished;
+	assert_in_range(kept, 100, 300);
+	vmpair_session_free(w->e[1].s);
+	{
+		struct vmpair_session_conf c = conf_of(1, VMPAIR_MIRROR);
+
+		c.buffer_bytes = buffer;
+		c.pristine = false;
+		assert_int_equal(vmpair_session_new(&w->e[1].s, &c), 0);
+		vmpair_session_standby(w->e[1].s, now, 257);
+	}
+	vmpair_session_link_up(w->e[0].s, now, false);
+	vmpair_session_link_up(w->e[1].s, now, true);
+	w->up = true;
+	while (!w->e[0].need_export) {	/* clients are served meanwhile */
+		assert_int_equal(served(w, seq++, true, "x", 1, 4000), 0);
+		for (unsigned int i = 0; i < 40; i++) {
+			move(w, 1, 1000);
+			move(w, 0, 1000);
+		}
+		assert_in_range(info(w, 0).bytes, 1, buffer);
+		events(&w->e[0]);
+		assert_in_range(seq, 400, 1000);
+	}
+	assert_int_equal(vmpair_session_export_start(w->e[0].s), 0);
+	assert_in_range(info(w, 0).bytes, 1, buffer);
+	assert_int_equal(vmpair_session_export(w->e[0].s, "state", 5, true), 0);
+	pump_wanted(w, buffer);
+	assert_true(w->e[1].state_last);
+	assert_in_range(info(w, 1).finished, kept / 2, 2 * kept);	/* what was kept is kept there */
+	assert_false(w->e[0].caught);
+	for (; taken < 375; taken++) {	/* 1.5 times the buffer, without a word from the standby */
+		assert_int_equal(served(w, seq++, false, data, sizeof(data), 2), 0);
+		pump_wanted(w, buffer);
+	}
+	assert_int_equal(vmpair_session_imported(w->e[1].s, now, true), 0);
+	for (uint32_t done = 0; done < taken;) {
+		done += execute_all(w, 2);
+		pump_wanted(w, buffer);
+	}
+	assert_true(w->e[0].caught);
+	assert_int_equal(info(w, 0).held, info(w, 0).number);
+	assert_int_equal(info(w, 1).unfinished, 0);
+	assert_int_equal(info(w, 1).diverged, 0);
+	world_free(w);
+}
+
 static void test_long_request_and_answer(void **state)
 {
 	const size_t len = 300000;
@@ -799,6 +953,8 @@ int main(void)
 		cmocka_unit_test(test_resume),
 		cmocka_unit_test(test_too_far_behind),
 		cmocka_unit_test(test_back_pressure),
+		cmocka_unit_test(test_kept_answers_do_not_stop_a_mirror),
+		cmocka_unit_test(test_full_memory_and_a_new_mirror),
 		cmocka_unit_test(test_long_request_and_answer),
 		cmocka_unit_test(test_mirror),
 		cmocka_unit_test(test_mirror_state),
