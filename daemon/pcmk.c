@@ -26,15 +26,19 @@
 #define CIB_MAX_BYTES (64u << 20)
 #define THREAD_STACK (256u * 1024)
 #define CIB_FILE "cib.xml"
+#define INFINITE 1000000u		/* Pacemaker's INFINITY */
 
 /* Work done in a thread of its own, which may block: it owns the job until it hands it to the hub's list. */
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
+	/* JOB_CLEAN */
+	char crm_resource[256], op[16];
+	uint32_t interval_ms, count;
 	bool set;
 	uint32_t score;
 	int timeout_ms;
@@ -75,7 +79,7 @@ struct pair {
 struct vmp_pcmk {
 	struct vmp_loop_ops ops;
 	struct vmp_pcmk_params par;
-	char node[64], program[256], cib_dir[384];
+	char node[64], program[256], crm_resource[256], cib_dir[384];
 	struct hub *hub;
 	uint64_t seq;
 	unsigned running;
@@ -190,6 +194,44 @@ static void run_ban(struct job *j)
 	j->rc = write_attr(j, attr, j->set ? when : NULL);
 }
 
+/* A fail count as attrd has it; 0 when there is none. */
+static uint32_t read_count(struct job *j, char *attr)
+{
+	static char opt_n[] = "-n", opt_node[] = "-N", opt_query[] = "-Q";
+	char *argv[] = {j->program, opt_n, attr, opt_node, j->node, opt_query, NULL};
+	char out[256];
+	const char *v;
+	if (vmp_proc_run(argv, j->timeout_ms, out, sizeof(out)) != 0 || !(v = strstr(out, " value=\"")))
+		return 0;
+	v += strlen(" value=\"");
+	if (!strncmp(v, "INFINITY", 8))
+		return INFINITE;
+	unsigned long n = strtoul(v, NULL, 10);
+	return n < INFINITE ? (uint32_t)n : INFINITE;
+}
+
+/* The count first, because cleaning takes it; "recovered" is named like an operation, as "surplus" above. */
+static void run_clean(struct job *j)
+{
+	static char cleanup[] = "--cleanup", opt_r[] = "--resource", opt_node[] = "--node", opt_op[] = "--operation", opt_i[] = "--interval";
+	char count[200], last[200], of_op[200], interval[24], value[24];
+	snprintf(count, sizeof(count), "fail-count-%s#recovered_0", j->rsc);
+	snprintf(last, sizeof(last), "last-failure-%s#recovered_0", j->rsc);
+	snprintf(of_op, sizeof(of_op), "fail-count-%s#%s_%u", j->rsc, j->op, j->interval_ms);
+	snprintf(interval, sizeof(interval), "%ums", j->interval_ms);
+	j->count = read_count(j, count) + read_count(j, of_op);
+	char *argv[] = {j->crm_resource, cleanup, opt_r, j->rsc, opt_node, j->node, opt_op, j->op, opt_i, interval, NULL};
+	j->rc = vmp_proc_run(argv, 4 * j->timeout_ms, j->output, sizeof(j->output));
+	if (j->rc || !j->count)
+		return;
+	snprintf(value, sizeof(value), j->count >= INFINITE ? "INFINITY" : "%u", j->count);
+	j->rc = write_attr(j, count, value);
+	if (j->rc)
+		return;
+	snprintf(value, sizeof(value), "%lld", (long long)time(NULL));
+	j->rc = write_attr(j, last, value);
+}
+
 static void *job_thread(void *data)
 {
 	struct job *j = data;
@@ -198,6 +240,7 @@ static void *job_thread(void *data)
 	case JOB_SCORE: run_score(j); break;
 	case JOB_CIB: run_cib(j); break;
 	case JOB_BAN: run_ban(j); break;
+	case JOB_CLEAN: run_clean(j); break;
 	}
 	pthread_mutex_lock(&h->lock);
 	if (h->closed) {
@@ -347,8 +390,15 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 
 static void why_failed(const struct job *j, char *reason, size_t size)
 {
-	snprintf(reason, size, "%s", j->rc == -ETIMEDOUT ? "attrd_updater did not end in time" : j->output[0] ? j->output :
-		 j->rc < 0 ? strerror(-j->rc) : "attrd_updater failed");
+	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : "attrd_updater";
+	if (j->rc == -ETIMEDOUT)
+		snprintf(reason, size, "%s did not end in time", program);
+	else if (j->output[0])
+		snprintf(reason, size, "%s", j->output);
+	else if (j->rc < 0)
+		snprintf(reason, size, "%s", strerror(-j->rc));
+	else
+		snprintf(reason, size, "%s failed", program);
 }
 
 static void score_finished(struct vmp_pcmk *p, const struct job *j)
@@ -475,17 +525,10 @@ enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p)
 	return p->state;
 }
 
-/* --- ban --- */
+/* --- ban, clean --- */
 
-int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
+static int start_job(struct vmp_pcmk *p, struct job *j, const char *pair, const char *rsc)
 {
-	if (!*pair || !*rsc || strlen(pair) >= sizeof(p->pairs[0].pair) || strlen(rsc) >= sizeof(p->pairs[0].rsc))
-		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_BAN;
-	j->set = on;
 	strcpy(j->pair, pair);
 	strcpy(j->rsc, rsc);
 	strcpy(j->node, p->node);
@@ -497,6 +540,23 @@ int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
 	return rc;
 }
 
+static bool names_fit(const struct vmp_pcmk *p, const char *pair, const char *rsc)
+{
+	return *pair && *rsc && strlen(pair) < sizeof(p->pairs[0].pair) && strlen(rsc) < sizeof(p->pairs[0].rsc);
+}
+
+int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
+{
+	if (!names_fit(p, pair, rsc))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_BAN;
+	j->set = on;
+	return start_job(p, j, pair, rsc);
+}
+
 static void ban_finished(struct vmp_pcmk *p, const struct job *j)
 {
 	char reason[320] = "";
@@ -504,6 +564,29 @@ static void ban_finished(struct vmp_pcmk *p, const struct job *j)
 		why_failed(j, reason, sizeof(reason));
 	if (p->par.ban_done)
 		p->par.ban_done(p->par.data, j->pair, j->set, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
+int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms)
+{
+	if (!names_fit(p, pair, rsc) || strlen(op) >= sizeof(((struct job *)0)->op))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_CLEAN;
+	j->interval_ms = interval_ms;
+	strcpy(j->op, op);
+	strcpy(j->crm_resource, p->crm_resource);
+	return start_job(p, j, pair, rsc);
+}
+
+static void clean_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.clean_done)
+		p->par.clean_done(p->par.data, j->pair, j->count, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
 /* --- CIB --- */
@@ -614,6 +697,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_SCORE: score_finished(p, j); break;
 		case JOB_CIB: cib_finished(p, j); break;
 		case JOB_BAN: ban_finished(p, j); break;
+		case JOB_CLEAN: clean_finished(p, j); break;
 		}
 		job_free(j);
 	}
@@ -624,13 +708,14 @@ static void hub_io(int fd, short revents, void *data)
 int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, char *reason, size_t reason_size)
 {
 	const char *program = params->attrd_updater ? params->attrd_updater : "/usr/sbin/attrd_updater";
+	const char *crm_resource = params->crm_resource ? params->crm_resource : "/usr/sbin/crm_resource";
 	const char *dir = params->cib_dir ? params->cib_dir : "/var/lib/pacemaker/cib";
 	struct vmp_pcmk *p = NULL;
 	struct hub *h = NULL;
 	int rc;
 
 	if (!params->node || !*params->node || strlen(params->node) >= sizeof(p->node) || strlen(program) >= sizeof(p->program) ||
-	    strlen(dir) >= sizeof(p->cib_dir)) {
+	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(dir) >= sizeof(p->cib_dir)) {
 		snprintf(reason, reason_size, "node name or path too long");
 		return -EINVAL;
 	}
@@ -647,6 +732,7 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 	p->par.refresh_ms = params->refresh_ms ? params->refresh_ms : 300000;
 	strcpy(p->node, params->node);
 	strcpy(p->program, program);
+	strcpy(p->crm_resource, crm_resource);
 	strcpy(p->cib_dir, dir);
 	p->hub = h;
 	p->wd = -1;

@@ -112,6 +112,16 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 		vmp_member_changed(m);
 	}
 	ocf(d, token, out.rc, out.reason ? out.reason : m->fail_reason);
+	if (in.probe)
+		return;
+	if (out.rc != VMP_OCF_OK && out.rc != VMP_OCF_RUNNING_PROMOTED) {
+		m->failed_op = "monitor";
+		m->failed_interval_ms = (uint32_t)in.interval_ms;
+	} else if (m->failed_op && m->phase == VMP_HOST_RUNNING && out.rc == VMP_OCF_OK) {
+		/* Started anew, and Pacemaker looks after it again: before it can be promoted, since the guest has just begun to boot. */
+		if (d->pcmk && d->quorate && !vmp_pcmk_clean(d->pcmk, m->name, m->rsc, m->failed_op, m->failed_interval_ms))
+			m->failed_op = NULL;
+	}
 }
 
 static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)

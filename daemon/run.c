@@ -116,6 +116,16 @@ static void on_ban_done(void *data, const char *pair, bool on, int rc, const cha
 		m->retired_ns = vmp_now_ns();
 }
 
+static void on_clean_done(void *data, const char *pair, uint32_t count, int rc, const char *reason)
+{
+	struct vmp_daemon *d = data;
+
+	vmp_journal_add(d->journal, pair, 0, "cleaned", "failure that is over taken from Pacemaker's history, fail count %u%s%s", count,
+			rc < 0 ? ", failed: " : "", reason);
+	if (rc < 0)
+		vmp_log(LOG_WARNING, "%s: the record of a failure that is over could not be taken from Pacemaker's history: %s", pair, reason);
+}
+
 static void on_cib(void *data, const struct vmp_cib *cib)
 {
 	vmp_member_cib(data, cib);
@@ -175,7 +185,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .ban_done = on_ban_done, .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .clean_done = on_clean_done, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;

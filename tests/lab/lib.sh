@@ -353,6 +353,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 	} > "$d/over/etc/hosts"
 	echo "$node" > "$d/over/etc/hostname"
 
+	# load-threshold: each of the nodes takes the load of the whole machine for its own, and would do one action at a time
 	cat > "$d/var/lib/pacemaker/cib/cib.xml" <<- EOF
 		<cib crm_feature_set="3.16.0" validate-with="pacemaker-3.9" admin_epoch="0" epoch="1" num_updates="0">
 		  <configuration>
@@ -362,6 +363,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		        <nvpair id="cib-bootstrap-options-no-quorum-policy" name="no-quorum-policy" value="demote"/>
 		        <nvpair id="cib-bootstrap-options-start-failure-is-fatal" name="start-failure-is-fatal" value="false"/>
 		        <nvpair id="cib-bootstrap-options-pe-input-series-max" name="pe-input-series-max" value="50"/>
+		        <nvpair id="cib-bootstrap-options-load-threshold" name="load-threshold" value="400%"/>
 		        <nvpair id="cib-bootstrap-options-dc-deadtime" name="dc-deadtime" value="2s"/>
 		        <nvpair id="cib-bootstrap-options-cluster-name" name="cluster-name" value="lab"/>
 		      </cluster_property_set>

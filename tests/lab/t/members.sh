@@ -17,6 +17,10 @@ another_member() { # another_member PAIR NODE PID: the VM with that process is g
 	[ "$(member_pid "$1" "$2")" != "$3" ] && two_members "$1"
 }
 
+fail_count() { # fail_count RESOURCE NODE NUMBER
+	[ "$(on "$2" crm_failcount -G -r "$1" -N "$2" 2> /dev/null | sed -n 's/.*value=//p')" = "$3" ]
+}
+
 step 'virsh destroy of a primary'
 pid=$(member_pid p1 n1) stays=$(member_pid p1 n2)
 assert on n1 virsh -q destroy p1
@@ -41,8 +45,22 @@ assert on n1 virsh -q destroy p1
 wait_for 60 another_member p1 n1 "$pid"
 whole p1
 same_primary_vm p1 n2 "$stays"
-assert on n1 pcs resource cleanup # failures of the same member are counted
 gap p1 "$PLANNED_MS"
+gap p2 "$PLANNED_MS"
+
+step 'another loss and moves: no survivor is stopped for a failure that is over'
+survivor=$(member_pid p1 n1) # has failed twice
+pid=$(member_pid p1 n2)
+on n2 kill -KILL "$pid"
+wait_for 60 another_member p1 n2 "$pid"
+whole p1
+same_primary_vm p1 n1 "$survivor"
+pair_at p1 n2
+assert_eq "$survivor" "$(member_pid p1 n1)" "$step: process of n1's member"
+stays=$(member_pid p1 n2)
+wait_for 20 fail_count p1 n2 1 # counted as ever, though the failures are off the record
+assert on n1 pcs resource cleanup
+gap p1 "$LOST_MS"
 gap p2 "$PLANNED_MS"
 
 step 'a member that cannot start'
