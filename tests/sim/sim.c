@@ -1067,14 +1067,6 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 			}
 			break;
 		case VMP_ACT_NOTE:
-			if (a->code == VMP_NOTE_RECOVERED && a->b) {
-				/* X5: the disks lag behind, so what was acknowledged last and the last epochs may be forgotten */
-				for (v = 0; v < W.n_pairs; v++) {
-					W.acked_from[v] = W.n_req;
-					W.last_open[v] = W.n_claims[v] = W.n_held[v] = 0;
-				}
-				W.n_claims[PV] = 0;
-			}
 			if (a->code == VMP_NOTE_CONFIG)
 				check_config(i, a);
 			if (a->code == VMP_NOTE_CLAIM_SENT) {
@@ -1092,6 +1084,25 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 		}
 	}
 	return true;
+}
+
+/* X5: the disks lag behind, so what was acknowledged last and the last epochs may be forgotten. The core has started cold also when a write
+ * fails and the rest of the list, which tells of it, is dropped. */
+static void see_cold_start(const struct vmp_out *out)
+{
+	unsigned int k, p;
+
+	for (k = 0; k < out->n_actions; k++) {
+		const struct vmp_action *a = &out->action[k];
+
+		if (a->type != VMP_ACT_NOTE || a->code != VMP_NOTE_RECOVERED || !a->b)
+			continue;
+		for (p = 0; p < W.n_pairs; p++) {
+			W.acked_from[p] = W.n_req;
+			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;
+		}
+		W.n_claims[PV] = 0;
+	}
 }
 
 static void step(unsigned int i, struct vmp_event *ev)
@@ -1121,6 +1132,8 @@ static void step(unsigned int i, struct vmp_event *ev)
 		x->joined_l = ev->now_ns;	/* M3: a new voter starts with X2 */
 	x->was_voter = is_voter(i, i);
 	check_node(i);
+	if (x->core.rec.waited)
+		see_cold_start(out);
 	if (run_actions(i, out, 0, ev->now_ns) && x->daemon && vmp_core_run_complete(&x->core))
 		x->complete = true;	/* X1 */
 	if (x->daemon && !x->pending && !W.violation)
