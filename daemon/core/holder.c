@@ -582,6 +582,7 @@ void vmp_hold_begin(struct vmp_step *s, struct vmp_pair *p, uint32_t ms, uint64_
 	p->hold_req = (struct vmp_request){ .op = op, .deadline_ns = s->now + c->holder_ns };
 	p->hold_ms = ms < c->hold_max_ms ? ms : c->hold_max_ms;
 	p->hold_nonce = vmp_random(c);
+	p->old_hold_nonce = 0;	/* replaced; else the first opening, which this hold may bring about, would end it */
 	p->hold_first_ns = s->now;
 	p->hold_ok = 0;
 	vmp_persist(s, p);	/* the nonce: the daemon that comes after us ends the hold */
