@@ -18,7 +18,7 @@
 #define FILE_MAX (256 * 1024)
 #define LINE_MAX_LEN 1024
 
-enum type { TYPE_UINT, TYPE_FRAC, TYPE_BOOL, TYPE_LEVEL, TYPE_PATH, TYPE_STR, TYPE_ADDRS, TYPE_PORTS };
+enum type { TYPE_UINT, TYPE_FRAC, TYPE_BOOL, TYPE_LEVEL, TYPE_PATH, TYPE_STR, TYPE_ADDRS, TYPE_PORTS, TYPE_NODES };
 
 struct option {
 	enum type type;
@@ -175,6 +175,77 @@ static int check_addrs(const char *v, char *why, size_t size)
 	return 0;
 }
 
+static bool is_name(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	return n && n < 64 && !s[n];
+}
+
+/* One NAME ID ADDRESS [ADDRESS]. */
+static int parse_node(char *text, struct vmp_conf_node *ret, char *why, size_t size)
+{
+	char *save = NULL, *w = strtok_r(text, " \t", &save);
+	uint32_t id;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!w || !is_name(w)) {
+		snprintf(why, size, "`%.60s` is not a node name (letters, digits, _ . -, at most 63)", w ? w : "");
+		return -EINVAL;
+	}
+	strcpy(ret->name, w);
+	w = strtok_r(NULL, " \t", &save);
+	if (!w || parse_uint(w, &id) < 0 || id < 1 || id > UINT8_MAX) {
+		snprintf(why, size, "%s: `%.60s` is not a node id (1 to 255; write NAME ID ADDRESS)", ret->name, w ? w : "");
+		return -EINVAL;
+	}
+	ret->id = (uint8_t)id;
+	while ((w = strtok_r(NULL, " \t", &save))) {
+		if (!is_address(w)) {
+			snprintf(why, size, "%s: `%.60s` is not a numeric IPv4 or IPv6 address", ret->name, w);
+			return -EINVAL;
+		}
+		if (ret->n_addr == ARRAY_SIZE(ret->addr)) {
+			snprintf(why, size, "%s: more than %zu addresses (put a comma between nodes)", ret->name, ARRAY_SIZE(ret->addr));
+			return -EINVAL;
+		}
+		snprintf(ret->addr[ret->n_addr++], sizeof(ret->addr[0]), "%s", w);
+	}
+	if (!ret->n_addr) {
+		snprintf(why, size, "%s: no address (write NAME ID ADDRESS)", ret->name);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int vmp_conf_nodes(const char *text, struct vmp_conf_node ret[VMP_CONF_MAX_NODES], char *why, size_t size)
+{
+	char copy[VMP_CONF_NODES], none[160], *save = NULL;
+	int n = 0;
+
+	if (!why) {
+		why = none;
+		size = sizeof(none);
+	}
+	snprintf(copy, sizeof(copy), "%s", text);
+	if (!copy[strspn(copy, " \t")])
+		return 0;
+	for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save), n++) {
+		if (n == VMP_CONF_MAX_NODES) {
+			snprintf(why, size, "more than %d nodes", VMP_CONF_MAX_NODES);
+			return -EINVAL;
+		}
+		if (parse_node(one, &ret[n], why, size) < 0)
+			return -EINVAL;
+		for (int i = 0; i < n; i++)
+			if (ret[i].id == ret[n].id || !strcmp(ret[i].name, ret[n].name)) {
+				snprintf(why, size, "%s and %s have the same name or node id", ret[i].name, ret[n].name);
+				return -EINVAL;
+			}
+	}
+	return n;
+}
+
 static void format_frac(uint32_t permille, char *buf, size_t size)
 {
 	snprintf(buf, size, "%u.%03u", permille / 1000, permille % 1000);
@@ -256,6 +327,18 @@ static int option_set(const struct option *o, struct vmp_conf *c, const char *v,
 		}
 		break;
 	}
+	case TYPE_NODES: {
+		struct vmp_conf_node nodes[VMP_CONF_MAX_NODES];
+		int n = strlen(v) < o->size ? vmp_conf_nodes(v, nodes, why, size) : 0;
+
+		if (n < 0)
+			return n;
+		if ((uint32_t)n > o->max) {
+			snprintf(why, size, "names %d nodes, at most %u", n, o->max);
+			return -EINVAL;
+		}
+		break;
+	}
 	}
 	if (strlen(v) >= o->size) {
 		snprintf(why, size, "is longer than %zu characters", o->size - 1);
@@ -288,6 +371,7 @@ static void option_text(const struct option *o, const struct vmp_conf *c, char *
 	case TYPE_STR:
 	case TYPE_ADDRS:
 	case TYPE_PORTS:
+	case TYPE_NODES:
 		snprintf(buf, size, "%s", (const char *)c + o->offset);
 		return;
 	}
@@ -329,6 +413,31 @@ static void cross_check(struct vmp_conf *c, const char *name, unsigned int line,
 			     "second must survive it)", c->state_dir);
 		(*errors)++;
 	}
+	if (*c->witness && *c->hosts) {
+		struct vmp_conf_node w[VMP_CONF_MAX_NODES], h[VMP_CONF_MAX_NODES];
+		int n = vmp_conf_nodes(c->hosts, h, NULL, 0);
+
+		for (int i = vmp_conf_nodes(c->witness, w, NULL, 0) ? 0 : n; i < n; i++)
+			if (w[0].id == h[i].id || !strcmp(w[0].name, h[i].name)) {
+				vmp_diag_add(diag, name, line, "witness %s (%u) has the name or the node id of the host %s (%u)", w[0].name,
+					     w[0].id, h[i].name, h[i].id);
+				(*errors)++;
+			}
+	}
+}
+
+int vmp_conf_check_witness(const char *name, const struct vmp_conf *c, struct vmp_diag *diag)
+{
+	if (*c->witness && *c->hosts)
+		return 0;
+	vmp_diag_add(diag, name, 0, "a witness has to know %s (witness = NAME ID ADDRESS and hosts = NAME ID ADDRESS, ...; see vmpaird(8), "
+		     "WITNESS)", *c->witness ? "its hosts" : *c->hosts ? "which it is itself" : "itself and its hosts");
+	return -EINVAL;
+}
+
+uint32_t vmp_conf_lease_digest(const struct vmp_conf *c)
+{
+	return c->lease_ms << 12 ^ c->clock_error_permille;	/* both fit: 60000 and 300 */
 }
 
 /* --- file --------------------------------------------------------------------------------------------------------------- */
@@ -603,12 +712,15 @@ static void range_text(const struct option *o, char *buf, size_t size)
 	case TYPE_PORTS:
 		snprintf(buf, size, "FIRST-LAST, %u to %u", o->min, o->max);
 		return;
+	case TYPE_NODES:
+		snprintf(buf, size, "NAME ID ADDRESS [ADDRESS]%s", o->max > 1 ? ", one after each comma" : "");
+		return;
 	}
 }
 
 int vmp_conf_write(const struct vmp_conf *conf, FILE *out)
 {
-	char val[VMP_CONF_STR], range[96];
+	char val[VMP_CONF_NODES], range[96];
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(options); i++) {
 		const struct option *o = &options[i];

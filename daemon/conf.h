@@ -17,6 +17,8 @@
 
 #define VMP_CONF_STR 256
 #define VMP_CONF_BINDS 2
+#define VMP_CONF_NODES 768
+#define VMP_CONF_MAX_NODES 8
 
 #ifndef VMP_SYSCONFDIR
 #define VMP_SYSCONFDIR "/etc/vmpair"
@@ -38,6 +40,7 @@
  *   STR    any text without spaces                           char field[VMP_CONF_STR]
  *   ADDRS  numeric addresses, at most VMP_CONF_BINDS, comma or space between; empty allowed      char field[VMP_CONF_STR]
  *   PORTS  FIRST-LAST, at least 2 ports of [min, max]        char field[VMP_CONF_STR]
+ *   NODES  at most `max` of NAME ID ADDRESS [ADDRESS], commas between; empty allowed      char field[VMP_CONF_NODES]
  * reload: 1 = taken over by a reload, 0 = only by a restart of the daemon.
  */
 #define VMP_CONF_OPTIONS(X) \
@@ -57,6 +60,12 @@
 	  "UDP port of the daemons. Must be the same on all nodes. Corosync uses 5405 to 5412.") \
 	X(ADDRS, bind_address, "bind_address", "", 0, 0, "", 0, \
 	  "Local addresses for the UDP port, one or two numeric ones; empty: all addresses.") \
+	X(NODES, witness, "witness", "", 0, 1, "", 1, \
+	  "A voter outside the cluster (vmpaird --witness): its name, a node id that corosync.conf does not use, and its numeric " \
+	  "addresses. Must be the same on all nodes and on the witness itself.") \
+	X(NODES, hosts, "hosts", "", 0, VMP_CONF_MAX_NODES - 1, "", 1, \
+	  "The nodes of the cluster as in corosync.conf, for the witness, which has no Corosync. The nodes themselves do not need it, but " \
+	  "may have it, so that one file serves all: where it differs from corosync.conf, vmpair status says so.") \
 	X(STR, libvirt_uri, "libvirt_uri", "qemu:///system", 0, 0, "", 0, \
 	  "Connection to libvirt.") \
 	X(PATH, key_file, "key_file", VMP_SYSCONFDIR "/keys", 0, 0, "", 1, \
@@ -89,6 +98,7 @@
 #define VMP_CONF_FIELD_STR(f) char f[VMP_CONF_STR]
 #define VMP_CONF_FIELD_ADDRS(f) char f[VMP_CONF_STR]
 #define VMP_CONF_FIELD_PORTS(f) char f[VMP_CONF_STR]
+#define VMP_CONF_FIELD_NODES(f) char f[VMP_CONF_NODES]
 
 struct vmp_conf {
 #define X(type, field, name, def, min, max, unit, reload, help) VMP_CONF_FIELD_##type(field);
@@ -101,7 +111,23 @@ struct vmp_conf {
 	char bind[VMP_CONF_BINDS][64];	/* bind_address taken apart; feed to vmp_net_addr_parse() */
 };
 
+struct vmp_conf_node {
+	char name[64];
+	uint8_t id;
+	unsigned int n_addr;
+	char addr[2][64];
+};
+
 void vmp_conf_defaults(struct vmp_conf *ret);
+
+/* A value of NODES taken apart, blanks and all; returns the number, or -EINVAL with a sentence in why (may be NULL). */
+int vmp_conf_nodes(const char *text, struct vmp_conf_node ret[VMP_CONF_MAX_NODES], char *why, size_t size);
+
+/* What a witness has to know: its own entry and its hosts. 0, or -EINVAL with a line in diag. */
+int vmp_conf_check_witness(const char *name, const struct vmp_conf *c, struct vmp_diag *diag);
+
+/* The same on all daemons that talk to each other: a lease means something only to who counts as its holder does. */
+uint32_t vmp_conf_lease_digest(const struct vmp_conf *c);
 
 /* -ENOENT (no such file), -EINVAL (complaints in diag), other negative errno of reading. */
 int vmp_conf_load(const char *path, struct vmp_conf *ret, struct vmp_diag *diag);

@@ -170,7 +170,7 @@ struct vmp_daemon {
 	struct vmp_cluster *cluster;
 	struct vmp_store *store;
 	struct vmp_net *net;
-	struct vmp_gate *gate;
+	struct vmp_gate *gate; /* with virt, cluster and pcmk: NULL on a witness */
 	struct vmp_virt *virt;
 	struct vmp_ctl *ctl;
 	struct vmp_pcmk *pcmk;
@@ -183,6 +183,8 @@ struct vmp_daemon {
 	/* cluster */
 	bool corosync_up, quorate, libvirt_up, ready_told;
 	uint8_t node;
+	bool as_witness; /* this daemon is the witness */
+	uint8_t witness; /* id of the witness, the last of nodes; 0 = none */
 	char node_name[64];
 	unsigned n_nodes;
 	struct vmp_cluster_node nodes[VMP_CLUSTER_MAX_NODES];
@@ -321,8 +323,9 @@ bool vmp_group_has(const struct vmp_daemon *d, unsigned node);
 struct vmp_run_opts {
 	const char *conf_path;
 	bool foreground; /* log to stderr in plain form */
+	bool witness;    /* a voter only: witness.h */
 };
-/* Corosync told who we are: build what needs it. */
+/* Corosync, or a witness's configuration, told who we are: build what needs it. */
 void vmp_run_identified(struct vmp_daemon *d);
 /* Runs the daemon; returns the process's exit status. */
 int vmp_run(const struct vmp_run_opts *opts);

@@ -566,7 +566,7 @@ static void on_adapter_timer(void *data)
 	struct vmp_daemon *d = data;
 	uint64_t now = vmp_now_ns();
 
-	if (vmp_gate_deadline(d->gate) <= now)
+	if (d->gate && vmp_gate_deadline(d->gate) <= now)
 		vmp_gate_tick(d->gate, now);
 	if (vmp_ctl_deadline_ns(d->ctl) <= now)
 		vmp_ctl_tick(d->ctl, now);
@@ -576,7 +576,7 @@ static void on_adapter_timer(void *data)
 
 void vmp_exec_rearm(struct vmp_daemon *d)
 {
-	uint64_t at = vmp_gate_deadline(d->gate), t = vmp_ctl_deadline_ns(d->ctl);
+	uint64_t at = d->gate ? vmp_gate_deadline(d->gate) : UINT64_MAX, t = vmp_ctl_deadline_ns(d->ctl);
 
 	if (t < at)
 		at = t;
@@ -628,8 +628,9 @@ static void on_refused(void *ctx, uint8_t node, unsigned cause, uint64_t count, 
 	if (cause == VMP_SEAL_DUPLICATE)
 		return; /* the second copy of a datagram sent over two links */
 	vmp_log(LOG_WARNING, "datagrams %s %s%s%s: %s%s%s (%llu since the last report)", cause == VMP_NET_SEND ? "to" : "from",
-		address, node ? ", node " : "", node ? vmp_node_name(d, node) : "", vmp_net_cause_str(cause), err ? ": " : "",
-		err ? strerror(-err) : "", (unsigned long long)count);
+		address, node ? ", node " : "", node ? vmp_node_name(d, node) : "", vmp_net_cause_str(cause),
+		err || cause < VMP_SEAL_CAUSE_COUNT ? ": " : "", err ? strerror(-err) : cause < VMP_SEAL_CAUSE_COUNT ?
+		vmp_seal_cause_help((enum vmp_seal_cause)cause) : "", (unsigned long long)count);
 }
 
 static void on_net_fd(int fd, short revents, void *data)
@@ -685,7 +686,8 @@ static uint64_t random_u64(void)
 int vmp_exec_start(struct vmp_daemon *d)
 {
 	static const struct vmp_net_ops net_ops = { .message = on_message, .report = on_refused };
-	struct vmp_net_param np = { .self = d->node, .port = (uint16_t)d->conf.port, .keys = &d->keys };
+	struct vmp_net_param np = { .self = d->node, .port = (uint16_t)d->conf.port, .keys = &d->keys,
+				   .settings = vmp_conf_lease_digest(&d->conf) };
 	const struct vmp_store_loaded *run, *disk, *use;
 	struct vmp_store_param sp = { .runtime_dir = d->conf.runtime_dir, .state_dir = d->conf.state_dir, .self = d->node };
 	static struct vmp_init init;

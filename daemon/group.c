@@ -13,6 +13,7 @@
 
 #include "config.h"
 #include "daemon/daemon.h"
+#include "daemon/witness.h"
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
@@ -48,7 +49,7 @@ struct vmp_why_query {
 static int send_json(struct vmp_daemon *d, json_t *o)
 {
 	char *s = o ? json_dumps(o, JSON_COMPACT) : NULL;
-	int r = s ? vmp_cluster_send(d->cluster, s, strlen(s)) : -ENOMEM;
+	int r = !s ? -ENOMEM : d->cluster ? vmp_cluster_send(d->cluster, s, strlen(s)) : -ENOTCONN;
 
 	free(s);
 	json_decref(o);
@@ -129,7 +130,8 @@ static json_t *own_state(const struct vmp_daemon *d)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used && d->members[i].params_json)
 			json_object_set_new(pairs, d->members[i].name, vmp_group_own_pair(&d->members[i]));
-	return json_pack("{s:s s:s s:s s:o}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "pairs", pairs);
+	return json_pack("{s:s s:s s:s s:s s:o}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "witness", d->conf.witness,
+			 "pairs", pairs);
 }
 
 static void publish(void *data)
@@ -256,7 +258,7 @@ static json_t *missing_nodes(const struct vmp_daemon *d, const struct pending *p
 	json_t *a = json_array();
 
 	for (unsigned i = 0; i < d->n_nodes; i++)
-		if (d->nodes[i].id != d->node && !(p->answered & 1ull << i))
+		if (d->nodes[i].id != d->node && d->nodes[i].id != d->witness && !(p->answered & 1ull << i))
 			json_array_append_new(a, json_string(d->nodes[i].name));
 	return a;
 }
@@ -533,8 +535,10 @@ void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token)
 	uint16_t id = 0, under;
 	int r, at, at_under;
 
-	if (!d->corosync_up) {
-		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "corosync is down: the other nodes cannot be told", NULL);
+	if (!d->corosync_up || d->witness) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, d->witness ?
+			      "a witness hears nothing over corosync: use key add and key use on each node and on the witness" :
+			      "corosync is down: the other nodes cannot be told", NULL);
 		return;
 	}
 	vmp_diag_init(&diag);
@@ -637,6 +641,7 @@ static void take_nodelist(struct vmp_daemon *d, const struct vmp_cluster_event *
 		return;
 	}
 	d->node = (uint8_t)ev->own_id;
+	vmp_witness_join(d);
 	snprintf(d->node_name, sizeof(d->node_name), "%s", vmp_node_name(d, d->node));
 	vmp_run_identified(d);
 }

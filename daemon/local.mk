@@ -80,7 +80,8 @@ libvmpaird_la_SOURCES += \
 	%D%/request.c \
 	%D%/rolepage.c %D%/rolepage.h \
 	%D%/run.c \
-	%D%/sync.c
+	%D%/sync.c \
+	%D%/witness.c %D%/witness.h
 
 
 # --- programs ---
@@ -89,9 +90,11 @@ vmpaird_SOURCES = %D%/main.c
 vmpaird_CFLAGS = $(libvmpaird_la_CFLAGS)
 vmpaird_LDADD = libvmpaird.la
 
-EXTRA_DIST += %D%/vmpaird.service.in
-systemdsystemunit_DATA = vmpaird.service
-CLEANFILES += vmpaird.service
+EXTRA_DIST += %D%/vmpaird.service.in %D%/vmpaird-witness.service.in
+systemdsystemunit_DATA = vmpaird.service vmpaird-witness.service
+CLEANFILES += vmpaird.service vmpaird-witness.service
+vmpaird-witness.service: %D%/vmpaird-witness.service.in Makefile
+	$(AM_V_GEN)sed -e 's|@sbindir[@]|$(sbindir)|g' $(srcdir)/%D%/vmpaird-witness.service.in > $@.tmp && mv $@.tmp $@
 vmpaird.service: %D%/vmpaird.service.in Makefile
 	$(AM_V_GEN)sed -e 's|@sbindir[@]|$(sbindir)|g' $(srcdir)/%D%/vmpaird.service.in > $@.tmp && mv $@.tmp $@
 bin_PROGRAMS += vmpair

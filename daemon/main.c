@@ -12,13 +12,15 @@
 static int usage(FILE *f)
 {
 	fputs("Usage: vmpaird [-f] [-c FILE]     run\n"
-	      "       vmpaird -t [-c FILE]       check the configuration and the keys, start nothing\n"
+	      "       vmpaird --witness [-f] [-c FILE]   run as a voter only: no VMs, no Corosync, no Pacemaker, no libvirt\n"
+	      "       vmpaird -t [--witness] [-c FILE]   check the configuration and the keys, start nothing\n"
 	      "       vmpaird --purge            remove every gate, tap and fence of vmpair from this host (vmpaird must not run)\n"
 	      "       vmpaird --print-config     print all settings with their defaults and meaning\n"
 	      "\n"
 	      "  -c, --config FILE   configuration (default " VMP_SYSCONFDIR "/vmpaird.conf)\n"
 	      "  -f, --foreground    log to stderr with times\n"
 	      "  -t, --test          check and exit: 0 good, 1 errors (each as FILE:LINE)\n"
+	      "      --witness       the voter outside the cluster that `witness` in the configuration names; `hosts` are its peers\n"
 	      "  -h, --help          this text\n"
 	      "  -V, --version       version\n"
 	      "\n"
@@ -27,7 +29,7 @@ static int usage(FILE *f)
 	return f == stderr ? 2 : 0;
 }
 
-static int check(const char *path)
+static int check(const char *path, bool witness)
 {
 	struct vmp_diag diag;
 	struct vmp_conf conf;
@@ -36,6 +38,8 @@ static int check(const char *path)
 
 	vmp_diag_init(&diag);
 	r = vmp_conf_load(path, &conf, &diag);
+	if (r == 0 && witness)
+		r = vmp_conf_check_witness(path, &conf, &diag);
 	if (r == 0) {
 		r = vmp_keys_load(conf.key_file, &keys, &diag);
 		if (r == 0)
@@ -45,7 +49,12 @@ static int check(const char *path)
 		fputs(diag.text, stderr);
 		return 1;
 	}
-	printf("%s: good; lease of a holder %u ms, heartbeats every %u ms\n", path, conf.holder_ms, conf.hb_ms);
+	printf("%s: good; lease of a holder %u ms, heartbeats every %u ms", path, conf.holder_ms, conf.hb_ms);
+	if (*conf.witness)
+		printf("; witness %s", conf.witness);
+	if (*conf.hosts)
+		printf("; hosts %s", conf.hosts);
+	putchar('\n');
 	return 0;
 }
 
@@ -55,7 +64,8 @@ int main(int argc, char **argv)
 		{ "config", required_argument, NULL, 'c' }, { "foreground", no_argument, NULL, 'f' },
 		{ "test", no_argument, NULL, 't' },	    { "purge", no_argument, NULL, 'P' },
 		{ "print-config", no_argument, NULL, 'p' }, { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },	    { NULL, 0, NULL, 0 },
+		{ "version", no_argument, NULL, 'V' },	    { "witness", no_argument, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
 	};
 	struct vmp_run_opts opts = { .conf_path = VMP_SYSCONFDIR "/vmpaird.conf" };
 	enum { RUN, TEST, PURGE, PRINT } todo = RUN;
@@ -70,6 +80,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			opts.foreground = true;
+			break;
+		case 'w':
+			opts.witness = true;
 			break;
 		case 't':
 			todo = TEST;
@@ -95,7 +108,7 @@ int main(int argc, char **argv)
 	}
 	switch (todo) {
 	case TEST:
-		return check(opts.conf_path);
+		return check(opts.conf_path, opts.witness);
 	case PRINT:
 		vmp_conf_defaults(&conf);
 		return vmp_conf_write(&conf, stdout) < 0;

@@ -285,6 +285,7 @@ int vmp_net_new(struct vmp_net **ret, const struct vmp_net_param *param, const s
 	if (r < 0)
 		snprintf(reason, reason_size, "keys: %s", strerror(-r));
 	if (r == 0) {
+		vmp_seal_set_settings(n->seal, param->settings);
 		n->epfd = epoll_create1(EPOLL_CLOEXEC);
 		if (n->epfd < 0) {
 			r = -errno;

@@ -67,6 +67,7 @@ struct vmp_net_param {
 	unsigned int bind_count;	/* 0: all addresses, IPv4 and IPv6 */
 	struct vmp_net_addr bind[VMP_NET_LINKS];
 	const struct vmp_keys *keys;
+	uint32_t settings;	/* peers with others are refused: vmp_seal_set_settings() */
 	uint64_t (*now_ns)(void);	/* NULL: CLOCK_BOOTTIME */
 };
 

@@ -8,6 +8,7 @@
 #include "config.h"
 #include "daemon/daemon.h"
 #include "daemon/proc.h"
+#include "daemon/witness.h"
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
@@ -230,7 +231,7 @@ static void do_validate(struct vmp_daemon *d, uint64_t token, const char *pair, 
 static json_t *node_status(struct vmp_daemon *d)
 {
 	return json_pack("{s:i s:s s:s s:I s:b}", "id", (int)d->node, "name", d->node_name, "version", PACKAGE_VERSION, "uptime_ms",
-			 (json_int_t)((vmp_now_ns() - d->started_ns) / ms_ns), "witness", 0);
+			 (json_int_t)((vmp_now_ns() - d->started_ns) / ms_ns), "witness", d->as_witness);
 }
 
 static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
@@ -238,8 +239,9 @@ static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *
 	const char *pcmk = d->pcmk_state == VMP_PCMK_UP ? "up" : d->pcmk_state == VMP_PCMK_ABSENT ? "absent" : "unknown";
 	bool fast = d->core_up && nv->fast_node_loss;
 
-	return json_pack("{s:b s:s s:s s:s s:i s:i s:i s:s s:s}", "quorate", d->quorate, "corosync", d->corosync_up ? "up" : "down",
-			 "pacemaker", pcmk, "libvirt", d->libvirt_up ? "up" : "down", "voters", nv->n, "majority", nv->m, "heard",
+	return json_pack("{s:b s:s s:s s:s s:i s:i s:i s:s s:s}", "quorate", d->quorate, "corosync", d->as_witness ? "none" :
+			 d->corosync_up ? "up" : "down", "pacemaker", d->as_witness ? "none" : pcmk, "libvirt", d->as_witness ? "none" :
+			 d->libvirt_up ? "up" : "down", "voters", nv->n, "majority", nv->m, "heard",
 			 nv->heard, "regime", fast ? "lease" : "release-only", "regime_reason",
 			 fast ? "three or more voters: a lost node's leases run out" :
 				nv->n == 0 ? "no voter set yet: all nodes must have been seen once" :
@@ -282,9 +284,10 @@ static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv
 			}
 		if (d->net) /* the row of this node tells of datagrams that belong to no node we know */
 			vmp_net_peer_stats(d->net, id == d->node ? 0 : id, &st);
+		heard |= !voter && id != d->node && st.last_rx_ns && now - st.last_rx_ns < 1000 * ms_ns;
 		causes = refused_causes(&st, &refused);
 		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
-						   voter, "online", vmp_group_has(d, id), "heard", heard, "rtt_us",
+						   voter, "online", vmp_group_has(d, id) || ((d->as_witness || id == d->witness) && heard), "heard", heard, "rtt_us",
 						   (json_int_t)st.rtt_us, "abstaining", id == d->node && nv->abstaining, "refused",
 						   (json_int_t)refused, "refused_causes", causes));
 	}
@@ -340,6 +343,9 @@ static json_t *no_second_member(struct vmp_daemon *d, const char *pair)
 
 	for (unsigned i = 0; i < d->n_nodes && len < sizeof(text); i++) {
 		const json_t *p = vmp_group_pair(d, d->nodes[i].id, pair);
+
+		if (d->nodes[i].id == d->witness)
+			continue;
 
 		if (vmp_group_has(d, d->nodes[i].id) && p && strcmp(get_text(p, "role"), "stopped"))
 			continue;
@@ -486,11 +492,13 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 	json_object_foreach(names, name, value)
 		json_array_append_new(pairs, pair_status(d, name));
 	json_decref(names);
-	if (!d->corosync_up)
+	if (d->as_witness)
+		; /* knows neither */
+	else if (!d->corosync_up)
 		json_array_append_new(problems, json_string("corosync is not running on this node"));
 	else if (!d->quorate)
 		json_array_append_new(problems, json_string("this node's side of the cluster has no quorum"));
-	if (!d->libvirt_up)
+	if (!d->libvirt_up && !d->as_witness)
 		json_array_append_new(problems, json_string("libvirtd does not answer; running VMs are watched by their processes"));
 	if (d->store && (disk = vmp_store_disk_status(d->store, &disk_age_ms)) < 0)
 		json_array_append_new(problems, json_sprintf("%s: %s; registers have not reached the disk for %llu ms, which a start "
@@ -503,6 +511,7 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 	if (d->core_up && nv.abstaining)
 		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
 							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));
+	vmp_witness_problems(d, &nv, problems);
 	if (d->core_up && !nv.fast_node_loss)
 		json_array_append_new(problems, json_string("fewer than three voters: no fast failover after the loss of a node"));
 	vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "",

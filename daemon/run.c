@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "daemon/daemon.h"
+#include "daemon/witness.h"
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
@@ -191,8 +192,9 @@ void vmp_run_identified(struct vmp_daemon *d)
 	int r;
 
 	vmp_journal_set_node(d->journal, d->node_name);
-	if (first) {
-		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts");
+	if (first)
+		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts%s", d->as_witness ? " as witness" : "");
+	if (first && !d->as_witness) {
 		vmp_member_adopt_all(d);
 		forget_gates(d);
 		vmp_sync_end_others(d);
@@ -204,7 +206,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 		return;
 	}
 	if (first) {
-		r = vmp_pcmk_new(&d->pcmk, &pp, reason, sizeof(reason));
+		r = d->as_witness ? 0 : vmp_pcmk_new(&d->pcmk, &pp, reason, sizeof(reason));
 		if (r < 0)
 			vmp_log(LOG_ERR, "pacemaker: %s", reason);
 		vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns(), on_slow, d);
@@ -257,7 +259,8 @@ static void reload(struct vmp_daemon *d)
 	char names[256];
 
 	vmp_diag_init(&diag);
-	if (vmp_conf_load(d->conf_path, &fresh, &diag) < 0 || vmp_keys_load(fresh.key_file, &keys, &diag) < 0) {
+	if (vmp_conf_load(d->conf_path, &fresh, &diag) < 0 || (d->as_witness && vmp_conf_check_witness(d->conf_path, &fresh, &diag) < 0) ||
+	    vmp_keys_load(fresh.key_file, &keys, &diag) < 0) {
 		vmp_log(LOG_ERR, "reload refused, everything stays as it was: %s", diag.text);
 		return;
 	}
@@ -271,6 +274,7 @@ static void reload(struct vmp_daemon *d)
 	if (d->net)
 		vmp_net_set_keys(d->net, &d->keys);
 	vmp_sync_rekey(d);
+	vmp_witness_reload(d);
 	vmp_log(LOG_NOTICE, "configuration and keys read again");
 }
 
@@ -284,6 +288,19 @@ static void on_signal(int signo, void *data)
 		reload(d);
 }
 
+static int setup_control(struct vmp_daemon *d, char *reason, size_t size)
+{
+	static char socket_path[VMP_CONF_STR + 16];
+	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
+	struct vmp_ctl_params cp = { .ops = &ops, .path = socket_path, .allow_uid = 0, .client_timeout_ms = d->conf.control_timeout_ms,
+				     .data = d, .request = vmp_request_handle, .cancelled = vmp_request_cancelled };
+	int r;
+
+	snprintf(socket_path, sizeof(socket_path), "%s/vmpaird.sock", d->conf.runtime_dir);
+	r = vmp_ctl_new(&d->ctl, &cp, reason, size);
+	return r < 0 ? r : vmp_loop_set_signals(d->loop, on_signal, d);
+}
+
 static int setup(struct vmp_daemon *d, char *reason, size_t size)
 {
 	struct vmp_gate_conf gc = { .event = vmp_exec_gate_event, .user = d };
@@ -291,10 +308,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	const char *const dirs[] = { d->conf.runtime_dir, d->conf.state_dir, d->conf.log_dir };
 	static char socket_path[VMP_CONF_STR + 16];
 	char path[VMP_CONF_STR + 16];
-	struct vmp_loop_ops ops;
 	struct utsname uts;
-	struct vmp_ctl_params cp = { .path = socket_path, .allow_uid = 0, .client_timeout_ms = d->conf.control_timeout_ms, .data = d,
-				     .request = vmp_request_handle, .cancelled = vmp_request_cancelled };
 	int r;
 
 	vmp_domxml_init();
@@ -325,13 +339,15 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	vmp_loop_set_after(d->loop, after_each, d);
 	vmp_loop_set_slow(d->loop, SLOW_CALLBACK_MS * ms_ns, on_slow_callback, d);
 	/* These have threads that must not be real-time ones, so they come first. */
-	r = vmp_virt_new(&d->virt, &vo, reason, size);
+	r = d->as_witness ? 0 : vmp_virt_new(&d->virt, &vo, reason, size);
 	if (r < 0)
 		return r;
 	r = vmp_group_new(d);
 	if (r < 0)
 		return r;
-	realtime(d, 0);
+	realtime(d, d->as_witness ? SCHED_RESET_ON_FORK : 0);
+	if (d->as_witness)
+		return setup_control(d, reason, size);
 	r = vmp_gate_new(&d->gate, &gc, reason, size); /* its worker is on the failover path and inherits the priority */
 	if (r < 0)
 		return r;
@@ -341,10 +357,7 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 		vmp_log(LOG_WARNING, "entry mode keepalived is not possible: %s", reason);
 	for (unsigned i = 0; vmp_gate_leftover(d->gate, i); i++)
 		vmp_log(LOG_INFO, "gate of %s found", vmp_gate_leftover(d->gate, i));
-	ops = vmp_loop_ops(d->loop);
-	cp.ops = &ops;
-	snprintf(socket_path, sizeof(socket_path), "%s/vmpaird.sock", d->conf.runtime_dir);
-	r = vmp_ctl_new(&d->ctl, &cp, reason, size);
+	r = setup_control(d, reason, size);
 	if (r < 0)
 		return r;
 	r = vmp_cluster_new(&d->cluster);
@@ -355,8 +368,6 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 		r = vmp_loop_add_fd(d->loop, VMP_PRIO_HIGH, vmp_virt_fd(d->virt), POLLIN, on_virt_fd, d);
 	if (r == 0)
 		r = vmp_loop_add_fd(d->loop, VMP_PRIO_HIGH, vmp_gate_fd(d->gate), POLLIN, on_gate_fd, d);
-	if (r == 0)
-		r = vmp_loop_set_signals(d->loop, on_signal, d);
 	return r;
 }
 
@@ -372,6 +383,8 @@ int vmp_run(const struct vmp_run_opts *opts)
 	vmp_diag_init(&diag);
 	snprintf(d->conf_path, sizeof(d->conf_path), "%s", opts->conf_path);
 	r = vmp_conf_load(d->conf_path, &d->conf, &diag);
+	if (r == 0 && opts->witness)
+		r = vmp_conf_check_witness(d->conf_path, &d->conf, &diag);
 	if (r == 0)
 		r = vmp_keys_load(d->conf.key_file, &d->keys, &diag);
 	if (r < 0) {
@@ -384,13 +397,17 @@ int vmp_run(const struct vmp_run_opts *opts)
 		return 1;
 	d->binding_fd = -1;
 	d->started_ns = vmp_now_ns();
+	d->as_witness = opts->witness;
 	vmp_loop_block_signals();
 	r = vmp_log_open(STDERR_FILENO, !opts->foreground && getenv("JOURNAL_STREAM") ? VMP_LOG_JOURNAL : VMP_LOG_PLAIN,
 			 (int)d->conf.log_level);
 	if (r == 0)
 		r = setup(d, reason, sizeof(reason));
+	if (r == 0 && d->as_witness)
+		r = vmp_witness_start(d);
 	if (r == 0) {
-		vmp_log(LOG_NOTICE, "vmpaird " PACKAGE_VERSION " waits for corosync");
+		if (!d->as_witness)
+			vmp_log(LOG_NOTICE, "vmpaird " PACKAGE_VERSION " waits for corosync");
 		vmp_loop_run(d->loop);
 		status = d->exiting ? 0 : 1;
 	} else {

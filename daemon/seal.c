@@ -55,6 +55,7 @@ struct vmp_seal {
 	struct vmp_keys keys;
 	vmp_seal_random_fn random;
 	void *random_ctx;
+	uint32_t settings;
 	struct peer *peer[VMP_SEAL_MAX_NODE + 1];
 };
 
@@ -231,6 +232,11 @@ int vmp_seal_new(struct vmp_seal **ret, uint8_t self, uint64_t inc, const struct
 	s->random_ctx = random_ctx;
 	*ret = s;
 	return 0;
+}
+
+void vmp_seal_set_settings(struct vmp_seal *s, uint32_t settings)
+{
+	s->settings = settings;
 }
 
 static void peer_free(struct peer *p)
@@ -423,6 +429,7 @@ int vmp_seal_hello(struct vmp_seal *s, uint8_t to, uint64_t now_ns, uint8_t *out
 	header_put(out, TYPE_HELLO, s->self, to, key->id, s->inc, p->inc, 0);
 	memset(q, 0, 8);
 	q[0] = !p->inc || p->suspect ? HELLO_WANT : 0;
+	put_le32(q + 4, s->settings);
 	memcpy(q + 8, p->challenge, CHALLENGE);
 	memcpy(q + 8 + CHALLENGE, p->peer_challenge, CHALLENGE);
 	r = hello_mac(d, out, q + 8 + 2 * CHALLENGE);
@@ -484,6 +491,8 @@ static enum vmp_seal_cause open_hello(struct vmp_seal *s, struct peer *p, unsign
 		return VMP_SEAL_AUTH;
 	/* From here on the sender holds the key; whether it speaks now or spoke once, only the echo tells. */
 	ret->authentic = true;
+	if (get_le32(q + 4) != s->settings)
+		return VMP_SEAL_SETTINGS;
 	if (memcmp(challenge, zero, CHALLENGE) != 0)
 		memcpy(p->peer_challenge, challenge, CHALLENGE);
 	if (gnutls_memcmp(echo, p->challenge, CHALLENGE) == 0) {

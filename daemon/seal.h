@@ -11,7 +11,8 @@
  * data   AES-256-GCM over { send stamp us (4), echoed stamp (4), held us (4), payload }, tag 16. The key is derived (HKDF) from
  *        the file's key and (sender, its inc, receiver, its inc); an inc is a random number per start of a daemon, the counter
  *        never restarts within one, so a nonce is never used twice, and nothing sealed for another start of either side opens.
- * hello  flags (1), 7 zero bytes, challenge (16), echo (16), HMAC-SHA-256 truncated to 16. A receiver takes an inc of a peer
+ * hello  flags (1), 3 zero bytes, settings (4), challenge (16), echo (16), HMAC-SHA-256 truncated to 16. Daemons whose settings differ
+ *        (vmp_conf_lease_digest) never have a session: the lease of one would be longer than the other's guard. A receiver takes an inc of a peer
  *        for current only when a hello of that inc echoes its present challenge, which is used once. So an old start of a
  *        peer cannot be replayed at us, although its datagrams named our inc. A hello opens or keeps a session; it never
  *        resets the replay window of a session whose inc is unchanged.
@@ -58,6 +59,7 @@
 	X(UNKNOWN,	"unknown-node",		"sender or receiver node is not one of ours") \
 	X(KEY_ID,	"unknown-key",		"key id not in the key file: old key, or the new one was not added here") \
 	X(AUTH,		"wrong-key",		"authentication failed: the key differs from ours under the same id, or the datagram was altered") \
+	X(SETTINGS,	"settings",		"lease_ms or clock_error differ from ours: they must be the same on all nodes and on the witness") \
 	X(OLD_SESSION,	"old-session",		"made for an earlier start of this or the other daemon") \
 	X(REPLAY,	"replay",		"counter below the replay window")
 
@@ -83,6 +85,8 @@ typedef void (*vmp_seal_random_fn)(void *ctx, uint8_t *buf, size_t n);
 int vmp_seal_new(struct vmp_seal **ret, uint8_t self, uint64_t inc, const struct vmp_keys *keys,
 		 vmp_seal_random_fn random, void *random_ctx);
 struct vmp_seal *vmp_seal_free(struct vmp_seal *s);
+/* Before the first hello; 0 when never called. */
+void vmp_seal_set_settings(struct vmp_seal *s, uint32_t settings);
 
 /* New set of keys at run time: sessions, counters and windows live on. On failure the old set stays. */
 int vmp_seal_set_keys(struct vmp_seal *s, const struct vmp_keys *keys);

@@ -130,8 +130,11 @@ void out_status(const json_t *r)
 	json_t *n, *p;
 	printf("node %s (%" PRId64 "), vmpaird %s, up ", str(node, "name"), num(node, "id"), str(node, "version"));
 	print_span(num(node, "uptime_ms"));
-	printf("%s\ncluster: %s, corosync %s, pacemaker %s, libvirt %s\n", yes(node, "witness") ? ", witness" : "",
-	       yes(cl, "quorate") ? "quorate" : "NO QUORUM", str(cl, "corosync"), str(cl, "pacemaker"), str(cl, "libvirt"));
+	if (yes(node, "witness")) /* has neither */
+		puts(", witness");
+	else
+		printf("\ncluster: %s, corosync %s, pacemaker %s, libvirt %s\n", yes(cl, "quorate") ? "quorate" : "NO QUORUM",
+		       str(cl, "corosync"), str(cl, "pacemaker"), str(cl, "libvirt"));
 	printf("voters: %" PRId64 ", majority %" PRId64 "; regime %s", num(cl, "voters"), num(cl, "majority"), str(cl, "regime"));
 	if (*str(cl, "regime_reason"))
 		printf(" (%s)", str(cl, "regime_reason"));

@@ -1079,6 +1079,10 @@ void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_no
 	ret->n = c->config.n;
 	ret->m = c->m;
 	ret->answered = vmp_ones(c->rec.tables | c->rec.colds);
+	for (v = 0; v < c->n_wish && !c->config.version; v++) {
+		if (c->rec.other_wish >> v & 1)
+			ret->other_wish = c->wish[v];
+	}
 	ret->cold_wait = c->rec.abstaining && c->rec.waited && c->rec.colds;
 	ret->fast_node_loss = c->config.n >= 3;
 	ret->settled = c->settled;

@@ -518,6 +518,7 @@ struct vmp_recovery {		/* section 11 */
 	uint8_t tables;		/* voters whose complete table came for this nonce */
 	uint8_t colds;		/* voters whose complete disk copy came for this nonce */
 	uint8_t lost;		/* voters the operator named as lost (X5) */
+	uint8_t other_wish;	/* first start: nodes of the wish list whose own list differs */
 	uint64_t parts[VMP_MAX_VOTERS];		/* parts seen, as bits */
 	uint8_t kind[VMP_MAX_VOTERS];		/* message type the parts belong to */
 	uint64_t cold_voter[VMP_MAX_VOTERS];	/* first start: voter ids told by nodes without a configuration */
@@ -633,6 +634,7 @@ struct vmp_node_view {
 	uint64_t until_ns;
 	uint8_t n, m, heard;		/* voters; majority; voters heard within L (the own one included) */
 	uint8_t answered;		/* abstaining: voters that answered our read */
+	uint8_t other_wish;		/* first start: a node that waits for other nodes than we do, so that nothing is formed; 0 none */
 	bool fast_node_loss;		/* false: fewer than three voters (T1, T2) */
 	bool settled;			/* M2 is through with this version */
 	uint8_t change;			/* enum vmp_change_phase: what this node does about the voter set */

@@ -5,7 +5,9 @@
  * needs all of them: each node of corosync's list has to say, after its own wait, that it has no configuration, and tell its voter
  * id. A register that anybody still remembers would come with a configuration, and then nothing is formed here. The set formed is
  * the same on every node (nodes and ids in order, version 1), so several may form it at once. A machine whose disk was wiped comes
- * back with another voter id: it is not in the configuration the others have, and stays out until it is added by M2. */
+ * back with another voter id: it is not in the configuration the others have, and stays out until it is added by M2.
+ * Each says as well which nodes it waits for. Lists that differ (another corosync.conf, a witness that only some know) would make two
+ * sets of one version, one of two voters maybe, whose guards never end, and one of three, whose do: then none is formed. */
 #include "daemon/core/internal.h"
 
 /* X2. The wait covers the longest hold as well: a forgotten hold (H8) protects a lease for longer than L. */
@@ -16,6 +18,25 @@ void vmp_recovery_init(struct vmp_core *c, bool memory_lost, uint64_t now)
 	c->rec.abstaining = (memory_lost && !BUG(c, NO_ABSTAIN)) || !c->config.version;
 	vmp_max(&wait, c->lease_ns);
 	c->rec.until_ns = now + wait;
+}
+
+/* Without a configuration its place tells which nodes this one waits for. */
+static void wish_put(const struct vmp_core *c, struct vmp_config *config)
+{
+	unsigned int i;
+
+	config->n = c->n_wish;
+	for (i = 0; i < c->n_wish; i++)
+		config->voter[i] = (struct vmp_voter){ .id = c->voter, .node = c->wish[i] };
+}
+
+static bool wish_same(const struct vmp_core *c, const struct vmp_config *config)
+{
+	unsigned int i;
+
+	for (i = 0; i < c->n_wish && i < config->n && config->voter[i].node == c->wish[i]; i++)
+		;
+	return i == c->n_wish && i == config->n;
 }
 
 void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint64_t nonce)
@@ -39,6 +60,8 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk && type == VMP_MSG_COLD) ||
 					      (!c->rec.abstaining && (type != VMP_MSG_CONFIG_OK || c->rec.forgot != c->config.version));
 			msg->u.table.config = c->config;
+			if (!c->config.version)
+				wish_put(c, &msg->u.table.config);
 		}
 		if (i < c->n_pairs && (c->pair[i].reg.promised.epoch || c->pair[i].reg.state.epoch)) {
 			vmp_clean(s, &c->pair[i]);
@@ -248,6 +271,11 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 			;
 		if (v == c->n_wish || from == c->node || !msg->voter)
 			return;
+		if (!wish_same(c, &t->config)) {
+			rec->other_wish |= 1u << v;
+			return;
+		}
+		rec->other_wish &= ~(1u << v);
 	}
 	if (msg->type == VMP_MSG_COLD && !t->waited)
 		return;

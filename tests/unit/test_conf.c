@@ -132,6 +132,44 @@ static void addresses(void **state)
 		       "f:1: bind_address: more than 2 addresses (name those of the links to use)\n");
 }
 
+static void witness(void **state)
+{
+	struct vmp_conf_node n[VMP_CONF_MAX_NODES];
+	struct vmp_diag own;
+	struct vmp_conf c, d;
+
+	(void)state;
+	assert_int_equal(parse("witness = w 200 192.0.2.9\nhosts = n1 1 192.0.2.1 2001:db8::1,\tn2 2  192.0.2.2\n", &c), 0);
+	assert_int_equal(vmp_conf_nodes(c.witness, n, NULL, 0), 1);
+	assert_string_equal(n[0].name, "w");
+	assert_int_equal(n[0].id, 200);
+	assert_int_equal(n[0].n_addr, 1);
+	assert_int_equal(vmp_conf_nodes(c.hosts, n, NULL, 0), 2);
+	assert_string_equal(n[0].addr[1], "2001:db8::1");
+	assert_string_equal(n[1].name, "n2");
+	assert_string_equal(n[1].addr[0], "192.0.2.2");
+	vmp_diag_init(&own);
+	assert_int_equal(vmp_conf_check_witness("f", &c, &own), 0);
+	assert_int_equal(parse("witness =\nhosts =\n", &d), 0);
+	assert_int_equal(vmp_conf_nodes(d.witness, n, NULL, 0), 0);
+	assert_int_equal(vmp_conf_check_witness("f", &d, &own), -EINVAL);
+	assert_non_null(strstr(own.text, "f: a witness has to know itself and its hosts"));
+	assert_refused("witness = w 0 192.0.2.9", "f:1: witness: w: `0` is not a node id (1 to 255; write NAME ID ADDRESS)\n");
+	assert_refused("witness = w 256 192.0.2.9", "f:1: witness: w: `256` is not a node id (1 to 255; write NAME ID ADDRESS)\n");
+	assert_refused("witness = w 9", "f:1: witness: w: no address (write NAME ID ADDRESS)\n");
+	assert_refused("witness = w 9 box", "f:1: witness: w: `box` is not a numeric IPv4 or IPv6 address\n");
+	assert_refused("witness = w 9 192.0.2.9, v 8 192.0.2.8", "f:1: witness: names 2 nodes, at most 1\n");
+	assert_refused("hosts = a 1 192.0.2.1, b 1 192.0.2.2", "f:1: hosts: a and b have the same name or node id\n");
+	assert_refused("hosts = a 1 192.0.2.1 192.0.2.2 192.0.2.3", "f:1: hosts: a: more than 2 addresses (put a comma between nodes)\n");
+	assert_refused("witness = w 2 192.0.2.9\nhosts = a 1 192.0.2.1, b 2 192.0.2.2",
+		       "f:2: witness w (2) has the name or the node id of the host b (2)\n");
+	assert_true(vmp_conf_lease_digest(&c) == vmp_conf_lease_digest(&d));
+	assert_int_equal(parse("lease_ms = 151", &d), 0);
+	assert_true(vmp_conf_lease_digest(&c) != vmp_conf_lease_digest(&d));
+	assert_int_equal(parse("clock_error = 0.09", &d), 0);
+	assert_true(vmp_conf_lease_digest(&c) != vmp_conf_lease_digest(&d));
+}
+
 static void lease_against_heartbeat(void **state)
 {
 	struct vmp_conf c;
@@ -247,7 +285,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults), cmocka_unit_test(values), cmocka_unit_test(fractions),
-		cmocka_unit_test(all_errors_at_once), cmocka_unit_test(addresses), cmocka_unit_test(lease_against_heartbeat),
+		cmocka_unit_test(all_errors_at_once), cmocka_unit_test(addresses), cmocka_unit_test(witness), cmocka_unit_test(lease_against_heartbeat),
 		cmocka_unit_test(odd_bytes), cmocka_unit_test(many_errors), cmocka_unit_test(files), cmocka_unit_test(reload),
 		cmocka_unit_test(written_form),
 	};

@@ -413,6 +413,34 @@ static void abstaining_answers_no_table(void **state)
 }
 
 /* X5: a cold start needs the disk copies of all voters; one that has lost its own counts only when the operator names it. */
+/* The first voter set: lists that differ form none, however the nodes meet. */
+static void first_start_needs_equal_lists(void **state)
+{
+	struct vmp_node_view v;
+	unsigned int i;
+
+	(void)state;
+	world_new(3, true);
+	world.core[3].n_wish = 2;	/* knows of no node 1 */
+	world.core[3].wish[0] = 2;
+	world.core[3].wish[1] = 3;
+	world_run(1000);
+	for (i = 1; i <= 3; i++) {
+		vmp_core_node_view(&world.core[i], world.now, &v);
+		assert_int_equal(v.n, 0);
+		assert_int_equal(v.other_wish, i == 3 ? 2 : 3);
+	}
+	world.core[3].n_wish = 3;
+	for (i = 0; i < 3; i++)
+		world.core[3].wish[i] = (uint8_t)(i + 1);
+	world_run(1000);
+	for (i = 1; i <= 3; i++) {
+		vmp_core_node_view(&world.core[i], world.now, &v);
+		assert_int_equal(v.n, 3);
+		assert_int_equal(v.other_wish, 0);
+	}
+}
+
 static void cold_start_needs_all_disks(void **state)
 {
 	unsigned int i;
@@ -727,7 +755,8 @@ int main(void)
 		cmocka_unit_test(promote_in_minority), cmocka_unit_test(member_not_recorded), cmocka_unit_test(clock_jump_closes),
 		cmocka_unit_test(same_input_same_output), cmocka_unit_test(equal_epoch),
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
-		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(cold_start_needs_all_disks),
+		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(first_start_needs_equal_lists),
+		cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
 		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),

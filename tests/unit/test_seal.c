@@ -199,6 +199,33 @@ static void crossing_hellos(void **state)
 	vmp_seal_free(s[1]);
 }
 
+/* Daemons that count leases differently never have a session, whoever begins; the same ones do. */
+static void settings_differ(void **state)
+{
+	struct vmp_seal *a = seal_make(1, 0xa1, KEYS(0, 1)), *b = seal_make(2, 0xb1, KEYS(0, 1)), *b2;
+	struct dgram d;
+
+	(void)state;
+	vmp_seal_set_settings(a, 614500);
+	vmp_seal_set_settings(b, 614400);
+	for (int i = 0; i < 3; i++) {
+		d = hello(a, 2);
+		assert_int_equal(give(b, &d), VMP_SEAL_SETTINGS);
+		assert_true(in.authentic && vmp_seal_cause_is_refusal(in.cause));
+		assert_false(in.answer || in.session_new);
+		d = hello(b, 1);
+		assert_int_equal(give(a, &d), VMP_SEAL_SETTINGS);
+	}
+	assert_int_equal(vmp_seal_peer_inc(a, 2), 0);
+	assert_int_equal(vmp_seal_data(a, 2, now, (const uint8_t *)"x", 1, d.p, sizeof(d.p)), -ENOTCONN);
+	b2 = seal_make(2, 0xb2, KEYS(0, 1));	/* restarted with a's */
+	vmp_seal_set_settings(b2, 614500);
+	meet(a, 1, b2, 2);
+	vmp_seal_free(a);
+	vmp_seal_free(b);
+	vmp_seal_free(b2);
+}
+
 static void duplicates_and_order(void **state)
 {
 	struct vmp_seal *a = seal_make(1, 0xa1, KEYS(0, 1)), *b = seal_make(2, 0xb1, KEYS(0, 1));
@@ -674,7 +701,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, setup)
-		T(handshake), T(crossing_hellos), T(duplicates_and_order), T(window_against_model), T(restart_of_sender),
+		T(handshake), T(crossing_hellos), T(settings_differ), T(duplicates_and_order), T(window_against_model), T(restart_of_sender),
 		T(restart_of_receiver), T(lost_last_hello), T(hello_keeps_the_window), T(keystreams_differ), T(altered), T(causes), T(other_key_same_id), T(rotation),
 		T(flood_is_bounded), T(peer_removed_and_back), T(limits), T(round_trip_time),
 	};
