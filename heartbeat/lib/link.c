@@ -57,7 +57,8 @@ static void link_forget(struct vmpair_session *s)
 	s->snap_walk = NULL;
 	s->snap_number = 0;
 	s->mark_set = s->confirmed = s->confirm_due = false;
-	s->ev_need_member = s->ev_need_export = false;
+	s->ev_need_member = s->ev_need_member && s->content == CONTENT_BROKEN && s->used;	/* not the connection's matter */
+	s->ev_need_export = false;
 	s->peer_epoch = 0;
 	s->in_len = 0;
 	import_clear(s);
@@ -128,7 +129,8 @@ void vmpair_session_link_down(struct vmpair_session *s, const char *why)
 int vmpair_hello_send(struct vmpair_session *s)
 {
 	uint8_t d[HELLO_LEN] = { 0 };
-	struct vmpair_record rec = { .type = VMPAIR_HELLO, .number = s->last, .data = d, .data_len = sizeof(d) };
+	bool known = s->content != CONTENT_BROKEN;
+	struct vmpair_record rec = { .type = VMPAIR_HELLO, .number = known ? s->last : 0, .data = d, .data_len = sizeof(d) };
 
 	put_le16(d, VMPAIR_SYNC_VERSION);
 	d[2] = s->conf.kind;
@@ -138,8 +140,8 @@ int vmpair_hello_send(struct vmpair_session *s)
 	put_le64(d + 8, s->conf.pair);
 	put_le64(d + 16, s->member);
 	put_le64(d + 24, s->fence);
-	put_le64(d + 32, s->content == CONTENT_BROKEN ? 0 : s->history);
-	put_le64(d + 40, vmpair_epoch_at(s, s->last));
+	put_le64(d + 32, known ? s->history : 0);
+	put_le64(d + 40, known ? vmpair_epoch_at(s, s->last) : 0);
 	s->link = LINK_WAIT_WELCOME;
 	return vmpair_ctl_put(s, &rec);
 }

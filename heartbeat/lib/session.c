@@ -230,6 +230,8 @@ int vmpair_session_primary(struct vmpair_session *s, uint64_t now_ns, uint64_t e
 		return 0;
 	if (epoch < s->fence || epoch <= newest)
 		return -ESTALE;
+	if (s->content == CONTENT_BROKEN && s->used)
+		return -ENODATA;
 	if (s->role == VMPAIR_PRIMARY)
 		return start_record(s, epoch, VMPAIR_SAME);
 	if (s->link != LINK_DOWN)
@@ -716,6 +718,31 @@ int vmpair_session_stored(struct vmpair_session *s, uint64_t conn, uint32_t seq,
 static bool executable(const struct vmpair_session *s)
 {
 	return s->exec && s->content == CONTENT_WHOLE;
+}
+
+int vmpair_session_broken(struct vmpair_session *s, uint64_t now_ns, const char *why)
+{
+	s->now_ns = now_ns;
+	if (s->conf.kind != VMPAIR_MIRROR)
+		return -EINVAL;
+	if (s->role == VMPAIR_PRIMARY) {
+		if (s->mode == VMPAIR_MODE_SYNC)
+			return -EBUSY;		/* somebody else has everything */
+		vmpair_link_lose(s, "%s", why);
+		s->history = ((s->history + s->last) * 0x9e3779b97f4a7c15ull) | 1;
+		s->base_pristine = false;
+		vmpair_stream_clear(s);
+		s->held = 0;
+		s->peer_node = 0;
+		s->peer_member = 0;
+		return 0;
+	}
+	vmpair_link_lose(s, "%s", why);
+	if (s->content == CONTENT_BROKEN && s->used)
+		return 0;
+	s->content = CONTENT_BROKEN;
+	s->ev_need_member = s->used;
+	return 0;
 }
 
 bool vmpair_session_execute(struct vmpair_session *s, struct vmpair_entry *ret)

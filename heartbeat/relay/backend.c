@@ -5,8 +5,10 @@
  * member executes in the same order.
  *
  * When a connection breaks before an answer began, what it had under way is given to another one if the pair's `redo` says
- * that executing twice is allowed; else the client is told. In the lane nothing is executed twice: the answer then is the
- * failure, and the members' answers are compared as always.
+ * that executing twice is allowed; else the client is told. In the lane nothing is executed twice: when its connection breaks
+ * with requests under way, nobody knows which of them were executed, and the member's content is not known any more.
+ * Such a connection is shut and watched until the application closes it: until then it may still execute what it had not read,
+ * so no state is exported or imported before.
  */
 #include "heartbeat/relay/relay.h"
 
@@ -31,7 +33,7 @@ struct vmpr_backend {
 	struct vmpr_backend *inext;	    /* idle */
 	struct vmpr_backend *anext, *bnext; /* again, blocked */
 	uint32_t refs;			    /* lists that name it, but for idle */
-	bool gone, connecting, readable, writable, hup, eof, paused, is_idle, is_again, is_blocked, in_lane, reused, shut;
+	bool gone, connecting, readable, writable, hup, eof, paused, is_idle, is_again, is_blocked, in_lane, draining, reused, shut;
 	struct vmpr_req_list reqs; /* under way, in order */
 	struct vmp_frame_ans st;
 	struct vmp_part part; /* found, and not passed on as a whole yet */
@@ -128,8 +130,9 @@ static void backend_close(struct vmpr_backend *be)
 	be->owner = NULL;
 	if (be->sv->lane == be)
 		be->sv->lane = NULL;
-	else
+	if (!be->in_lane)
 		be->sv->n_backends--;
+	r->n_draining -= be->draining;
 	be->sv->n_connecting -= be->connecting;
 	if (be->prev)
 		be->prev->next = be->next;
@@ -231,6 +234,74 @@ static void queue_pump(struct vmpr_service *sv)
 	}
 }
 
+static void requests_drop(struct vmpr_req_list *l)
+{
+	struct vmpr_req *req;
+
+	while ((req = vmpr_list_pop(l))) {
+		if (req->client)
+			vmpr_client_cut(req->client);
+		vmpr_req_free(req);
+	}
+}
+
+/* Of the lane, with requests under way that nobody waits for any more. */
+static void backend_drain(struct vmpr_backend *be)
+{
+	struct vmpr_relay *r = be->sv->r;
+
+	if (be->sv->lane == be)
+		be->sv->lane = NULL;
+	be->draining = true;
+	r->n_draining++;
+	be->paused = be->is_blocked = false;
+	be->readable = true;
+	vmpr_tmo_stop(&be->tmo);
+	vmpr_queue_clear(&r->pool, &be->out);
+	free(TAKE_PTR(be->in));
+	be->in_len = be->in_seen = 0;
+	shutdown(be->src.fd, SHUT_WR);
+	vmpr_tmo_arm(&r->ev, &r->t_answer, &be->tmo);
+	backend_again(be);
+}
+
+static void drain_read(struct vmpr_backend *be)
+{
+	struct vmpr_relay *r = be->sv->r;
+	ssize_t n = 1;
+
+	for (unsigned int i = 0; i < RUN_READS && be->readable; i++) {
+		n = recv(be->src.fd, r->scratch, VMPR_SCRATCH, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+	}
+	if (n < 0 && errno == EAGAIN)
+		be->readable = false;
+	else if (n <= 0)
+		backend_close(be);
+	else
+		backend_again(be);
+}
+
+/* The content of this member is not known any more. False: the relay ends, and nobody is told anything. */
+static bool content_broken(struct vmpr_relay *r, const struct vmpr_service *sv, enum vmp_refuse why)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text), "service %u: the connection to the application broke with requests under way (%s)", sv->port,
+		 vmp_refuse_text(why));
+	if (r->role == VMPAIR_PRIMARY && r->synced) {
+		vmpr_fail(r, "%s: what it has executed is not known, and the other member has everything: this one ends", text);
+		return false;
+	}
+	vmpr_note(r, LOG_WARNING, "%s: %s", text, r->role == VMPAIR_PRIMARY ? "it goes on with what the application holds; a standby begins anew" :
+		  "what it has executed is not known: this member begins anew");
+	vmpair_session_broken(r->session, r->ev.now_ns, "the connection to the application broke with requests under way");
+	return true;
+}
+
 /* Broken, or given up: `why` for the request whose answer was due. */
 static void backend_broken(struct vmpr_backend *be, enum vmp_refuse why)
 {
@@ -251,9 +322,19 @@ static void backend_broken(struct vmpr_backend *be, enum vmp_refuse why)
 		vmpr_client_eof(c);
 		return;
 	}
-	backend_close(be);
-	if (lane) {
+	if (lane && reqs.n) {
 		r->lane_sent -= reqs.n;
+		sv->retry_at_ns = r->ev.now_ns + RETRY_NS;
+		backend_drain(be);
+		if (!content_broken(r, sv, why) || r->role != VMPAIR_PRIMARY) {
+			requests_drop(&reqs);
+			requests_drop(&r->lane);
+			return;
+		}
+	} else {
+		backend_close(be);
+	}
+	if (lane && !reqs.n) {
 		if (connecting)
 			vmpr_say(r, VMPR_SAY_BACKEND, "service %u: the application cannot be reached; requests wait for it", sv->port);
 		sv->retry_at_ns = r->ev.now_ns + RETRY_NS;
@@ -359,9 +440,13 @@ static void answer_late(struct vmpr_tmo *t)
 	struct vmpr_backend *be = vmpr_container(t, struct vmpr_backend, tmo);
 
 	/* not the application's fault while its answer is not taken */
-	if (be->paused || be->is_blocked)
+	if (be->paused || be->is_blocked) {
 		vmpr_tmo_arm(&be->sv->r->ev, &be->sv->r->t_answer, t);
-	else
+	} else if (be->draining) {
+		vmpr_say(be->sv->r, VMPR_SAY_BACKEND, "service %u: the application still holds a connection that was shut: no state is taken or given "
+			 "before it has ended it", be->sv->port);
+		vmpr_tmo_arm(&be->sv->r->ev, &be->sv->r->t_answer, t);
+	} else
 		backend_broken(be, VMP_REFUSE_BACKEND_SLOW);
 }
 
@@ -772,6 +857,10 @@ static void backend_run(struct vmpr_backend *be)
 
 		if (be->gone || be->paused || be->is_blocked)
 			break;
+		if (be->draining) {
+			drain_read(be);
+			break;
+		}
 		/* what was kept comes first; more is read behind it unless it can be passed on as it is */
 		if (have > 0)
 			memcpy(buf, be->in, have);
@@ -808,7 +897,7 @@ static void backend_run(struct vmpr_backend *be)
 		if (!be->gone && in_set(be, buf + used, have + (size_t)n - used) < 0)
 			backend_broken(be, VMP_REFUSE_BACKEND_BROKEN);
 	}
-	if (!be->gone) {
+	if (!be->gone && !be->draining) {
 		if ((be->readable || be->eof || be->in_len > be->in_seen) && !be->paused && !be->is_blocked)
 			backend_again(be);
 		else if (!be->reqs.n && !be->tunnel && !be->in_lane && !be->is_idle && !be->connecting)
@@ -957,17 +1046,6 @@ void vmpr_backend_drop(struct vmpr_backend *be)
 }
 
 /* --- all ---------------------------------------------------------------------------------------------------------------------------------------- */
-static void requests_drop(struct vmpr_req_list *l)
-{
-	struct vmpr_req *req;
-
-	while ((req = vmpr_list_pop(l))) {
-		if (req->client)
-			vmpr_client_cut(req->client);
-		vmpr_req_free(req);
-	}
-}
-
 /* Role lost: clients have been closed before. What the application still does is told to nobody. */
 void vmpr_backends_close(struct vmpr_relay *r)
 {
@@ -1002,6 +1080,28 @@ void vmpr_lane_keep(struct vmpr_relay *r)
 			vmpr_req_free(req);
 	}
 	r->lane = given;
+}
+
+/*
+ * Mirror: the member's content is given up. What the application was not given is forgotten; what it was given it may execute, but nothing
+ * of it after the next state was imported.
+ */
+void vmpr_lane_abandon(struct vmpr_relay *r)
+{
+	requests_drop(&r->lane);
+	for (unsigned int i = 0; i < r->conf.n_services; i++) {
+		struct vmpr_backend *be = r->service[i].lane;
+
+		if (!be)
+			continue;
+		r->lane_sent -= be->reqs.n;
+		if (be->reqs.n) {
+			requests_drop(&be->reqs);
+			backend_drain(be);
+		} else {
+			backend_close(be);
+		}
+	}
 }
 
 void vmpr_backends_tick(struct vmpr_relay *r)

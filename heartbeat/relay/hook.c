@@ -31,6 +31,7 @@ struct vmpr_hook {
 	struct vmpr_tmo_list tmos; /* one of its own: registered once */
 	pid_t pid;
 	bool import, running, readable, writable, first, ended, last, killed;
+	bool waits; /* import: begins when the application has nothing of the old content under way */
 	int status;
 	struct vmpr_queue queue; /* import: not written yet */
 };
@@ -53,6 +54,7 @@ static void hook_done(struct vmpr_hook *h)
 	vmpr_tmo_stop(&h->tmo);
 	vmpr_src_close(&r->ev, &h->pipe);
 	vmpr_queue_clear(&r->pool, &h->queue);
+	h->waits = false;
 	/* the watch of the process stays until it is reaped */
 	h->ended = true;
 }
@@ -277,7 +279,7 @@ void vmpr_export_pump(struct vmpr_relay *r)
 			hook_pump(h);
 		return;
 	}
-	if (!r->lane_paused || r->lane_sent > 0 || h->running)
+	if (!r->lane_paused || r->lane_sent > 0 || r->n_draining > 0 || h->running)
 		return;
 	n = vmpair_session_export_start(r->session);
 	if (n == -EBUSY)
@@ -306,8 +308,23 @@ static void import_end(struct vmpr_hook *h, bool ok, const char *why)
 static void import_write(struct vmpr_hook *h)
 {
 	struct vmpr_relay *r = h->r;
+	bool last;
 	char text[80];
 
+	if (h->waits) {
+		int n;
+
+		if (r->n_draining > 0)
+			return;
+		h->waits = false;
+		last = h->last;
+		n = hook_start(h, r->conf.import_cmd);
+		h->last = last;
+		if (n < 0) {
+			import_end(h, false, strerror(-n));
+			return;
+		}
+	}
 	while (!h->ended && h->writable && h->queue.len > 0) {
 		struct iovec iov[IOV];
 		ssize_t n = writev(h->pipe.fd, iov, vmpr_queue_iov(&h->queue, h->queue.len, iov, IOV));
@@ -344,9 +361,12 @@ void vmpr_import_data(struct vmpr_relay *r, const void *data, size_t len, bool l
 	int n = h ? 0 : -ENOMEM;
 
 	if (h && h->ended) {
-		n = h->running ? -EBUSY : hook_start(h, r->conf.import_cmd);
-		if (n == 0)
-			vmpr_backends_close(r);
+		n = h->running ? -EBUSY : 0;
+		if (n == 0) {
+			vmpr_lane_abandon(r);
+			h->ended = false;
+			h->waits = true;
+		}
 	}
 	if (n == 0)
 		n = vmpr_queue_put(&r->pool, &h->queue, data, len);
@@ -377,6 +397,15 @@ static void hook_pump(struct vmpr_hook *h)
 		import_write(h);
 	else if (export_rest(h))
 		export_read(h);
+}
+
+/* Once a round: what they waited for may have come. */
+void vmpr_hooks_pump(struct vmpr_relay *r)
+{
+	if (r->export_hook)
+		vmpr_export_pump(r);
+	if (r->import_hook && r->import_hook->waits)
+		hook_pump(r->import_hook);
 }
 
 void vmpr_hooks_abandon(struct vmpr_relay *r)

@@ -77,6 +77,18 @@ static void error(struct vmpr_relay *r, const char *fmt, ...)
 	vmpr_ctl_send(&r->ctl, json_pack("{s:s,s:s}", "ev", "error", "text", text), !r->ctl.greeted);
 }
 
+void vmpr_fail(struct vmpr_relay *r, const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	error(r, "%s", text);
+	r->stop = r->failed = true;
+}
+
 /* --- configuration --------------------------------------------------------------------------------------------------------- */
 struct get {
 	struct vmpr_relay *r;
@@ -564,6 +576,10 @@ static int become_primary(struct vmpr_relay *r, uint64_t epoch)
 	if (r->role == VMPAIR_IDLE)
 		serve_nobody(r);
 	n = vmpair_session_primary(r->session, r->ev.now_ns, epoch);
+	if (n == -ENODATA) {
+		vmpr_fail(r, "this member's content is not known, it cannot be primary");
+		return 0;
+	}
 	if (n < 0)
 		return n;
 	r->role = VMPAIR_PRIMARY;
@@ -575,6 +591,7 @@ static int become_primary(struct vmpr_relay *r, uint64_t epoch)
 	if (was)
 		return 0;
 	r->mode = VMPAIR_MODE_WAIT;
+	r->synced = false;
 	vmpr_link_role(&r->link, true, false);
 	take_over(r, epoch);
 	vmpr_listen_watch(r, r->n_clients < r->max_clients);
@@ -655,6 +672,8 @@ static void cmd_mode(struct vmpr_relay *r, const json_t *msg)
 		return;
 	}
 	r->mode = (enum vmpair_mode)mode;
+	if (r->mode != VMPAIR_MODE_WAIT)
+		r->synced = r->mode == VMPAIR_MODE_SYNC;
 	vmpair_session_mode(r->session, r->mode, op, (uint8_t)node, member);
 }
 
@@ -689,7 +708,11 @@ static void cmd_member(struct vmpr_relay *r, const json_t *msg)
 	}
 	r->member = member;
 	vmpr_hooks_stop(r);
-	vmpr_backends_close(r); /* what was still to be executed belonged to the old content */
+	/* what was still to be executed belonged to the old content */
+	if (r->conf.kind == VMPAIR_MIRROR)
+		vmpr_lane_abandon(r);
+	else
+		vmpr_backends_close(r);
 }
 
 static void ready_tell(struct vmpr_relay *r, uint64_t epoch, uint64_t op)
@@ -799,8 +822,7 @@ static void session_events(struct vmpr_relay *r)
 				vmpr_lane_fill(r);
 			break;
 		case VMPAIR_EV_NEED_MEMBER:
-			vmpr_ctl_send(&r->ctl, json_pack("{s:s,s:s}", "ev", "need-member", "reason",
-							 "the primary does not have the records that follow what is held here"), false);
+			vmpr_ctl_send(&r->ctl, json_pack("{s:s,s:s}", "ev", "need-member", "reason", ev.reason), false);
 			break;
 		case VMPAIR_EV_NEED_EXPORT:
 			vmpr_export_want(r);
@@ -932,8 +954,7 @@ static void round_work(struct vmpr_relay *r)
 	}
 	vmpr_link_resume(&r->link);
 	ticks(r);
-	if (r->export_hook)
-		vmpr_export_pump(r);
+	vmpr_hooks_pump(r);
 	session_events(r);
 	r->limit = vmpair_session_leave_limit(r->session);
 	vmpr_clients_release(r);
@@ -987,5 +1008,5 @@ int vmpr_relay_run(struct vmpr_relay *r, enum vmpr_ctl_kind kind, const char *pa
 	vmpr_pool_done(&r->pool);
 	vmp_keys_wipe(&r->keys);
 	vmpr_ev_done(&r->ev);
-	return n;
+	return n == 0 && r->failed ? -ENODATA : n;
 }

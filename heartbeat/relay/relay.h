@@ -138,6 +138,7 @@ struct vmpr_relay {
 	struct vmpair_session *session;
 	enum vmpair_role role;
 	enum vmpair_mode mode;
+	bool synced, failed; /* synced: the peer was in sync, and nothing says that it is on record otherwise */
 	uint64_t epoch, newest; /* newest: number of the newest record made here */
 	uint64_t limit;		/* of what may leave, as of now */
 	uint64_t next_conn;
@@ -166,6 +167,7 @@ struct vmpr_relay {
 	struct vmpr_req_list lane;
 	struct vmpr_service *lane_sv; /* of what is under way */
 	unsigned int lane_sent;
+	unsigned int n_draining; /* connections of a lane that was given up; the application may still execute what it had not read */
 	bool lane_paused;
 	struct vmpr_hook *export_hook, *import_hook;
 
@@ -184,6 +186,8 @@ int vmpr_relay_run(struct vmpr_relay *r, enum vmpr_ctl_kind kind, const char *pa
 void vmpr_note(struct vmpr_relay *r, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* At most one a minute for each `slot`. */
 enum { VMPR_SAY_CLIENT, VMPR_SAY_BACKEND, VMPR_SAY_PEER, VMPR_SAY_LIVE, VMPR_SAY_DIVERGED, VMPR_SAY_LIMIT, VMPR_SAY_ROOM, VMPR_SAY_LOST };
+/* Ends this process; the daemon takes that as the loss of the member's content. */
+void vmpr_fail(struct vmpr_relay *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void vmpr_say(struct vmpr_relay *r, int slot, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The session's newest record number, after calls that do not give it. */
 uint64_t vmpr_newest(struct vmpr_relay *r);
@@ -245,6 +249,7 @@ void vmpr_backends_tick(struct vmpr_relay *r);
 uint64_t vmpr_backends_deadline(const struct vmpr_relay *r);
 void vmpr_backends_close(struct vmpr_relay *r);
 void vmpr_lane_keep(struct vmpr_relay *r);
+void vmpr_lane_abandon(struct vmpr_relay *r);
 void vmpr_lane_pump(struct vmpr_relay *r);
 void vmpr_lane_fill(struct vmpr_relay *r);
 /* Tunnels. */
@@ -263,6 +268,7 @@ void vmpr_import_data(struct vmpr_relay *r, const void *data, size_t len, bool l
 bool vmpr_import_wants(const struct vmpr_relay *r); /* false: no more input now */
 /* The connection they worked for is over: nobody takes the state that is exported, what is imported will never be whole. */
 void vmpr_hooks_abandon(struct vmpr_relay *r);
+void vmpr_hooks_pump(struct vmpr_relay *r);
 void vmpr_hooks_stop(struct vmpr_relay *r);
 
 #endif

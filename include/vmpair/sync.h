@@ -137,8 +137,8 @@ void vmpair_session_fence(struct vmpair_session *s, uint64_t epoch);
 
 /*
  * Primary of `epoch`: goes on with the history held, or begins one. 0; 1: a new history was begun; -ESTALE: epoch is below the fence
- * or not above the one of the newest record. Called on a primary it raises the epoch and changes nothing else. Then, before clients
- * are served:
+ * or not above the one of the newest record; -ENODATA: this member's content is not known (vmpair_session_broken()). Called on a primary
+ * it raises the epoch and changes nothing else. Then, before clients are served:
  *   journal: vmpair_session_next_unfinished() for each request that has no answer: execute it (dispatched, answer) or drop it;
  *   mirror:  vmpair_session_execute() until it has nothing; what clients bring is executed behind that.
  * The connections of earlier epochs are closed by this: requests of theirs are done as soon as they are answered.
@@ -270,6 +270,13 @@ int vmpair_session_export(struct vmpair_session *s, const void *data, size_t len
 void vmpair_session_export_failed(struct vmpair_session *s, const char *why);
 /* Standby, after the last IMPORT: the application has taken the state, or not. -ENOENT: not waiting for it (any more). */
 int vmpair_session_imported(struct vmpair_session *s, uint64_t now_ns, bool ok);
+/*
+ * What the application holds is not known to be what the records say: it broke with requests under way, or it lost its state. The connection
+ * is lost. A standby executes and confirms nothing any more, cannot be primary, and asks by NEED_MEMBER for a fresh id at once; it takes
+ * everything anew. A primary goes on with what its application holds, in a new history, so that every standby takes everything anew.
+ * 0; -EBUSY: mode is sync, the other member has everything: give up the role; -EINVAL: journal.
+ */
+int vmpair_session_broken(struct vmpair_session *s, uint64_t now_ns, const char *why);
 
 /* --- session: link and time ---------------------------------------------------------------------------------------------- */
 /*

@@ -1106,6 +1106,164 @@ static void t_hooks_broken_off(void)
 	CHECK(relay_stop(a) == 0);
 }
 
+static void set(bool *flag, bool on)
+{
+	__atomic_store_n(flag, on, __ATOMIC_SEQ_CST);
+}
+
+static int executed(const struct app *a, int n)
+{
+	return __atomic_load_n(&a->executed[n], __ATOMIC_SEQ_CST);
+}
+
+static void member_new(struct relay *r)
+{
+	json_decref(relay_expect(r, "need-member"));
+	r->member += 0x10000;
+	relay_cmd(r, "{\"cmd\":\"member\",\"member\":\"0x%llx\"}", (unsigned long long)r->member);
+}
+
+static void wait_caught_off(struct relay *r)
+{
+	bool on = true;
+
+	while (on) {
+		json_t *o = relay_expect(r, "caught");
+
+		on = json_is_true(json_object_get(o, "on"));
+		json_decref(o);
+	}
+}
+
+static int exit_status(struct relay *r)
+{
+	uint64_t end = now_ms() + WAIT_MS;
+	int status;
+
+	while (waitpid(r->pid, &status, WNOHANG) == 0) {
+		if (now_ms() > end)
+			die("relay %d does not end", r->node);
+		poll(NULL, 0, 5);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* An application that breaks with requests under way: what it has executed is not known, so its member cannot be in sync. */
+static void t_mirror_broken(void)
+{
+	char hooks[300], state[128], target[32], body[64], want[64];
+	struct relay *a, *b;
+	uint64_t e = new_epoch(1);
+	int n = number(), fd;
+
+	for (int i = 1; i < 3; i++)
+		if (!mine[i])
+			mine[i] = app_start(9100 + i, 9200 + i);
+	snprintf(state, sizeof(state), "%s/state", world_dir());
+	snprintf(hooks, sizeof(hooks), ",\"export\":\"echo state\",\"import\":\"cat > %s\"", state);
+	snprintf(target, sizeof(target), "/n/%d", n);
+	unlink(state);
+	/* the standby's: it takes everything anew */
+	a = mirror_start(1, true, hooks);
+	b = mirror_start(2, true, hooks);
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	relay_sync(a, b);
+	CHECK(ask(a, "POST", target, NULL, NULL, 0) == 200);
+	CHECK(access(state, F_OK) < 0);
+	set(&mine[2]->breaks, true);
+	fd = dial(a->ip, HTTP_PORT);
+	CHECK(post(fd, n, "before") == 0);
+	member_new(b);
+	set(&mine[2]->breaks, false);
+	wait_caught_off(a);
+	relay_send(a, "{\"cmd\":\"mode\",\"mode\":\"alone\",\"op\":0}");
+	CHECK(answer(fd, NULL, 0) == 200);
+	close(fd);
+	relay_sync(a, b);
+	CHECK(file_is(state, "state\n"));
+	/* the primary's, which ends: the standby has everything, and the client's request is executed there once */
+	n = number();
+	set(&mine[1]->breaks, true);
+	fd = dial(a->ip, HTTP_PORT);
+	CHECK(post(fd, n, "broken") == 0);
+	CHECK(answer(fd, NULL, 0) == -1);
+	close(fd);
+	json_decref(relay_expect(a, "error"));
+	CHECK(exit_status(a) == 1);
+	relay_kill(a);
+	set(&mine[1]->breaks, false);
+	e = new_epoch(2);
+	relay_primary(b, e);
+	fd = dial(b->ip, HTTP_PORT);
+	CHECK(post(fd, n, "broken") == 0);
+	snprintf(want, sizeof(want), "%d 1", n);
+	CHECK(answer(fd, body, sizeof(body)) == 200 && !strcmp(body, want));
+	close(fd);
+	CHECK(executed(mine[2], n) == 1);
+	/* the primary's, while nobody is in sync: it goes on, and who follows begins anew */
+	unlink(state);
+	a = mirror_start(1, false, hooks);
+	relay_follow(a, b, e);
+	relay_sync(b, a);
+	relay_send(b, "{\"cmd\":\"mode\",\"mode\":\"alone\",\"op\":0}");
+	unlink(state);
+	set(&mine[2]->breaks, true);
+	CHECK(ask(b, "POST", target, NULL, NULL, 0) == 502);
+	set(&mine[2]->breaks, false);
+	member_new(a);
+	relay_sync(b, a);
+	CHECK(file_is(state, "state\n"));
+	CHECK(ask(b, "POST", target, NULL, NULL, 0) == 200);
+	CHECK(relay_stop(a) == 0);
+	CHECK(relay_stop(b) == 0);
+}
+
+/* What a standby's application had not read of the old content is executed before the new state is imported, not after it. */
+static void t_mirror_leftovers(void)
+{
+	enum { LINES = 50 };
+	char hooks[300], state[128], text[64];
+	struct relay *a, *b;
+	uint64_t e = new_epoch(1);
+	int n = number(), fd;
+
+	for (int i = 1; i < 3; i++)
+		if (!mine[i])
+			mine[i] = app_start(9100 + i, 9200 + i);
+	snprintf(state, sizeof(state), "%s/state", world_dir());
+	snprintf(hooks, sizeof(hooks), ",\"export\":\"echo state\",\"import\":\"cat > %s\"", state);
+	unlink(state);
+	a = mirror_start(1, true, hooks);
+	b = mirror_start(2, true, hooks);
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	relay_sync(a, b);
+	set(&mine[2]->holds, true);
+	fd = dial(a->ip, LINE_PORT);
+	for (int i = 0; i < LINES; i++)
+		putf(fd, "n %d\n", n);
+	for (int i = 0; i < LINES; i++)
+		CHECK(line_in(fd, text, sizeof(text), WAIT_MS) == 1);
+	close(fd);
+	relay_kill(a);
+	CHECK(executed(mine[1], n) == LINES && executed(mine[2], n) == 0);
+	/* another primary, with another history */
+	a = mirror_start(1, false, hooks);
+	e = new_epoch(1);
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	member_new(b);
+	poll(NULL, 0, 300);
+	CHECK(access(state, F_OK) < 0);
+	set(&mine[2]->holds, false);
+	relay_sync(a, b);
+	CHECK(file_is(state, "state\n"));
+	CHECK(executed(mine[2], n) == LINES);
+	CHECK(relay_stop(a) == 0);
+	CHECK(relay_stop(b) == 0);
+}
+
 /* ------------------------------------------------------------------------------------------------------------------------------- */
 static const struct {
 	const char *name;
@@ -1117,6 +1275,7 @@ static const struct {
 	{ "storm", t_storm }, { "takeover", t_takeover },
 	{ "takeover_never", t_takeover_never }, { "faulty", t_faulty }, { "peers", t_peers }, { "pressure", t_pressure },
 	{ "mirror", t_mirror }, { "hooks", t_hooks }, { "hooks_broken_off", t_hooks_broken_off },
+	{ "mirror_broken", t_mirror_broken }, { "mirror_leftovers", t_mirror_leftovers },
 };
 
 int main(int argc, char **argv)

@@ -180,6 +180,8 @@ static bool http_request(struct served *s, const char *path, const char *method)
 			return false;
 		count = __atomic_add_fetch(&a->executed[number], 1, __ATOMIC_SEQ_CST);
 		__atomic_add_fetch(&a->total, 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&a->breaks, __ATOMIC_SEQ_CST))
+			return false;
 		if (ms)
 			poll(NULL, 0, (int)ms);
 		snprintf(text, sizeof(text), "%u %d%s", number, count, a->twist ? " twisted" : "");
@@ -323,6 +325,8 @@ static void line_serve(struct served *s)
 		buf[len] = '\0';
 		while ((nl = strchr(p, '\n'))) {
 			*nl = '\0';
+			while (__atomic_load_n(&s->a->holds, __ATOMIC_SEQ_CST))
+				poll(NULL, 0, 5);
 			if (sscanf(p, "n %u", &number) == 1 && number < IDS) {
 				int count = __atomic_add_fetch(&s->a->executed[number], 1, __ATOMIC_SEQ_CST);
 

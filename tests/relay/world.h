@@ -31,6 +31,8 @@ struct app {
 	int executed[IDS];
 	uint64_t total;
 	bool twist; /* its answers differ from everybody else's */
+	bool breaks; /* it ends connections instead of answering /n/ and "n" */
+	bool holds; /* it does nothing with lines until this is false again */
 };
 struct app *app_start(int port, int line_port);
 void app_stop(struct app *a); /* refuses connections from now on */

@@ -854,6 +854,54 @@ static void test_mirror_state(void **state)
 	world_free(w);
 }
 
+static void test_broken_application(void **state)
+{
+	struct world *w = pair_in_sync(VMPAIR_MIRROR, 0);
+	struct vmpair_entry e;
+	uint64_t history = info(w, 0).history;
+
+	(void)state;
+	request(w, 0, 1, 1, NULL, "INCR x");
+	request(w, 0, 1, 2, NULL, "INCR x");
+	pump(w);
+	assert_true(vmpair_session_execute(w->e[1].s, &e));
+	assert_int_equal(vmpair_session_broken(w->e[0].s, now, "application"), -EBUSY);	/* the other one has everything */
+	assert_int_equal(vmpair_session_broken(w->e[1].s, now, "application"), 0);
+	events(&w->e[1]);
+	assert_true(w->e[1].lost && w->e[1].need_member);
+	assert_false(vmpair_session_execute(w->e[1].s, &e));
+	assert_int_equal(vmpair_session_primary(w->e[1].s, now, 514), -ENODATA);
+	/* under the same id it gets nothing, under a fresh one everything */
+	join(w, 1);
+	assert_true(w->e[1].need_member);
+	assert_false(w->e[0].need_export);
+	assert_int_equal(vmpair_session_set_member(w->e[1].s, 300), 0);
+	pump(w);
+	assert_true(w->e[0].need_export);
+	dispatch(w, 0, 1, 1);
+	vmpair_session_mode(w->e[0].s, VMPAIR_MODE_ALONE, 0, 0, 0);
+	/* the primary's: a new history, and the one that was about to take its state begins anew */
+	assert_int_equal(vmpair_session_broken(w->e[0].s, now, "application"), 0);
+	events(&w->e[0]);
+	assert_true(w->e[0].lost);
+	assert_int_not_equal(info(w, 0).history, history);
+	answer(w, 0, 1, 1, "502");
+	join(w, 1);
+	assert_true(w->e[0].need_export);
+	assert_int_equal(vmpair_session_export_start(w->e[0].s), 0);
+	assert_int_equal(vmpair_session_export(w->e[0].s, "x", 1, true), 0);
+	pump(w);
+	assert_int_equal(vmpair_session_imported(w->e[1].s, now, true), 0);
+	pump(w);
+	assert_true(w->e[0].caught);
+	assert_true(vmpair_session_execute(w->e[1].s, &e));
+	assert_int_equal(e.seq, 2);
+	world_free(w);
+	w = pair_in_sync(VMPAIR_JOURNAL, 0);
+	assert_int_equal(vmpair_session_broken(w->e[1].s, now, "application"), -EINVAL);
+	world_free(w);
+}
+
 static void test_mirror_import_fails(void **state)
 {
 	struct world *w = pair_in_sync(VMPAIR_MIRROR, 0);
@@ -959,6 +1007,7 @@ int main(void)
 		cmocka_unit_test(test_mirror),
 		cmocka_unit_test(test_mirror_state),
 		cmocka_unit_test(test_mirror_import_fails),
+		cmocka_unit_test(test_broken_application),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_stall),
 	};
