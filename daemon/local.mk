@@ -28,6 +28,7 @@ libvmpaird_la_SOURCES += \
 	%D%/fence.c %D%/fence.h \
 	%D%/gate.c %D%/gate.h %D%/gate_int.h %D%/gate_pins.c %D%/gate_worker.c \
 	%D%/link.c %D%/link.h \
+	%D%/tickle.c %D%/tickle.h \
 	%D%/tcbpf.c %D%/tcbpf_host.c %D%/tcbpf.h
 EXTRA_DIST += %D%/bpf/gate.bpf.c %D%/bpf/host.bpf.c
 # entry mode keepalived: the daemon's side, and the process that rules the track file

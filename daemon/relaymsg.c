@@ -78,6 +78,7 @@ int vmp_relay_event_parse(const char *line, size_t len, struct vmp_relay_event *
 		{ "start", VMP_RELAY_EV_START }, { "hello", VMP_RELAY_EV_HELLO }, { "ready", VMP_RELAY_EV_READY },
 		{ "caught", VMP_RELAY_EV_CAUGHT }, { "need-member", VMP_RELAY_EV_NEED_MEMBER }, { "stats", VMP_RELAY_EV_STATS },
 		{ "takeover", VMP_RELAY_EV_TAKEOVER }, { "note", VMP_RELAY_EV_NOTE }, { "error", VMP_RELAY_EV_ERROR },
+		{ "tickle", VMP_RELAY_EV_TICKLE },
 	};
 	struct vmp_relay_event ev = { .level = LOG_WARNING };
 	uint64_t node, port, pid, version = VMP_RELAY_VERSION;

@@ -28,6 +28,7 @@ enum vmp_relay_event_type {
 	VMP_RELAY_EV_NEED_MEMBER, /* text */
 	VMP_RELAY_EV_STATS,	/* obj */
 	VMP_RELAY_EV_TAKEOVER,	/* epoch, obj */
+	VMP_RELAY_EV_TICKLE,	/* obj: clients whose connections ended with the old primary, see relay/tickle.c */
 	VMP_RELAY_EV_NOTE,	/* level (LOG_*), text */
 	VMP_RELAY_EV_ERROR,	/* text */
 	VMP_RELAY_EV_LOST,	/* made by relay.c: its content is lost; text says why */

@@ -4,6 +4,7 @@
  * member's content (I2): with the relay the content is gone, so a relay that ends is to the core what an ended VM is, and a new one begins
  * with a new content id.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "daemon/daemon.h"
+#include "daemon/tickle.h"
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
@@ -187,6 +189,53 @@ static void on_takeover(struct vmp_member *m, const struct vmp_relay_event *ev)
 	vmp_group_publish_soon(m->d);
 }
 
+static int address_of(const char *text, int *family, uint8_t bytes[static 16])
+{
+	*family = text && strchr(text, ':') ? AF_INET6 : AF_INET;
+	return text && inet_pton(*family, text, bytes) == 1 ? 0 : -EINVAL;
+}
+
+/* From an entry address and port of the pair, and only from its primary: a relay cannot have anything else sent in anybody's name. */
+static void on_tickle(struct vmp_member *m, const struct vmp_relay_event *ev)
+{
+	const struct vmp_pair_params *p = &m->params;
+	json_int_t port = json_integer_value(json_object_get(ev->obj, "port"));
+	struct vmp_tickle t = { .server_port = (uint16_t)port };
+	const json_t *to = json_object_get(ev->obj, "to"), *c;
+	CLEANUP_CLOSE int fd = -1;
+	bool ours = false;
+	size_t i;
+	int r;
+
+	if (m->sync.role != VMP_RELAY_PRIMARY || address_of(json_string_value(json_object_get(ev->obj, "from")), &t.family, t.server) < 0)
+		return;
+	for (unsigned a = 0; a < p->n_entry; a++)
+		for (unsigned s = 0; s < p->n_services; s++)
+			ours |= p->entry[a].family == t.family && !memcmp(p->entry[a].bytes, t.server, sizeof(t.server)) &&
+				p->service[s].port == port;
+	if (!ours) {
+		vmp_log(LOG_WARNING, "%s: the relay wants clients to be told in the name of an address that is not the pair's: not done", m->name);
+		return;
+	}
+	fd = vmp_tickle_socket(t.family);
+	if (fd < 0) {
+		vmp_log(LOG_WARNING, "%s: clients of the old primary cannot be told that it is gone: raw socket: %s", m->name, strerror(-fd));
+		return;
+	}
+	json_array_foreach(to, i, c) {
+		json_int_t client_port = json_integer_value(json_array_get(c, 1));
+		int family;
+
+		if (client_port < 1 || client_port > UINT16_MAX ||
+		    address_of(json_string_value(json_array_get(c, 0)), &family, t.client) < 0 || family != t.family)
+			continue;
+		t.client_port = (uint16_t)client_port;
+		r = vmp_tickle_send(fd, &t);
+		if (r < 0)
+			vmp_log(LOG_DEBUG, "%s: a client of the old primary is not told: %s", m->name, strerror(-r));
+	}
+}
+
 static void on_stats(struct vmp_member *m, const struct vmp_relay_event *ev)
 {
 	uint64_t diverged = vmp_relay_count(ev->obj, "diverged");
@@ -257,6 +306,9 @@ static void on_relay(void *data, const struct vmp_relay_event *ev)
 		break;
 	case VMP_RELAY_EV_TAKEOVER:
 		on_takeover(m, ev);
+		break;
+	case VMP_RELAY_EV_TICKLE:
+		on_tickle(m, ev);
 		break;
 	case VMP_RELAY_EV_NOTE:
 	case VMP_RELAY_EV_ERROR:

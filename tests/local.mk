@@ -207,12 +207,16 @@ tests_bench_net_bench_LDADD = libvmpaird.la
 
 # --- entry gate ---
 if UNIT_TESTS
-gate_tests = tests/unit/test_announce tests/unit/test_gate tests/unit/test_gate_clsact tests/unit/test_gate_host \
+gate_tests = tests/unit/test_announce tests/unit/test_tickle tests/unit/test_gate tests/unit/test_gate_clsact tests/unit/test_gate_host \
 	tests/unit/test_gate_host_clsact tests/unit/test_gate_prog
 check_PROGRAMS += $(gate_tests)
 TESTS += $(gate_tests)
 noinst_PROGRAMS += tests/bench/gate_bench
 gate_env = tests/unit/gate_env.c tests/unit/gate_env.h
+tests_unit_test_tickle_SOURCES = tests/unit/test_tickle.c
+tests_unit_test_tickle_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_tickle_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_tickle_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_announce_SOURCES = tests/unit/test_announce.c
 tests_unit_test_announce_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_announce_CFLAGS = $(TEST_CFLAGS)

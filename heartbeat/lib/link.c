@@ -298,6 +298,22 @@ static int put_kept(struct vmpair_session *s)
 	return r;
 }
 
+static int put_conns(struct vmpair_session *s)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < s->conn_size && r == 0; i++) {
+		for (const struct conn *c = s->of_conn_table[i]; c && r == 0; c = c->hash_next) {
+			struct vmpair_record rec = { .type = VMPAIR_OPEN, .service = c->service, .conn = c->id, .data = c->data,
+						     .data_len = c->data_len };
+
+			if (!c->closed && c->data)
+				r = vmpair_ctl_put(s, &rec);
+		}
+	}
+	return r;
+}
+
 /* What is not finished, as it is now, behind what is kept for repeats: that does not change any more, so it may have been sent before. */
 static int put_table(struct vmpair_session *s)
 {
@@ -307,6 +323,7 @@ static int put_table(struct vmpair_session *s)
 	while (s->snap_walk && r == 0)
 		r = put_kept(s);
 	s->snapping = false;
+	r = r < 0 ? r : put_conns(s);
 	for (e = s->list[LIST_LIVE].first; e && r == 0; e = e->next)
 		r = put_entry(s, e);
 	for (e = s->list[LIST_PARTIAL].first; e && r == 0; e = e->next)
@@ -543,7 +560,10 @@ static int apply_table(struct vmpair_session *s, const struct vmpair_record *rec
 
 	switch (rec->type) {
 	case VMPAIR_OPEN:
-		return vmpair_conn_find(s, rec->conn) ? -EPROTO : vmpair_conn_get(s, rec->conn, &c);
+		/* in a table, what is kept of a connection may have come before it */
+		if (rec->data_len > VMPAIR_OPEN_MAX || (s->link != LINK_SNAPSHOT && vmpair_conn_find(s, rec->conn)))
+			return -EPROTO;
+		return vmpair_conn_open(s, rec);
 	case VMPAIR_REQUEST:
 		c = vmpair_conn_find(s, rec->conn);
 		if ((c && c->closed && !vmpair_entry_find(s, rec->conn, rec->seq)) || !(rec->flags & VMPAIR_HAS_ID) != !rec->id_len ||

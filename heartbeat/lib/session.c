@@ -447,22 +447,39 @@ int vmpair_session_request(struct vmpair_session *s, uint64_t now_ns, const stru
 int vmpair_session_open(struct vmpair_session *s, uint64_t now_ns, uint64_t conn, uint16_t service, const void *data, size_t len)
 {
 	struct vmpair_record rec = { .type = VMPAIR_OPEN, .service = service, .conn = conn, .data = data, .data_len = len };
-	struct conn *c;
 
 	s->now_ns = now_ns;
 	if (s->role != VMPAIR_PRIMARY)
 		return -EPERM;
-	if (len > VMPAIR_DATA_MAX)
+	if (len > VMPAIR_OPEN_MAX)
 		return -EMSGSIZE;
 	if (vmpair_conn_find(s, conn))
 		return -EEXIST;
-	if (!vmpair_make_room(s, request_need(s, len), request_limit(s)) || vmpair_conn_get(s, conn, &c) < 0)
+	if (!vmpair_make_room(s, request_need(s, len), request_limit(s)) || vmpair_conn_open(s, &rec) < 0)
 		return no_room(s, len);
 	if (record(s, &rec) < 0) {
-		vmpair_table_close(s, c);
+		vmpair_table_close(s, vmpair_conn_find(s, conn));
 		return no_room(s, len);
 	}
 	return 0;
+}
+
+bool vmpair_session_next_conn(const struct vmpair_session *s, uint64_t *cursor, struct vmpair_conn *ret)
+{
+	uint64_t bucket = *cursor >> 32, skip = (uint32_t)*cursor, n;
+
+	for (; bucket < s->conn_size; bucket++, skip = 0) {
+		n = 0;
+		for (const struct conn *c = s->of_conn_table[bucket]; c; c = c->hash_next, n++) {
+			if (n < skip || c->closed || !c->data)
+				continue;
+			*cursor = bucket << 32 | (n + 1);
+			*ret = (struct vmpair_conn){ .conn = c->id, .service = c->service, .data = c->data, .len = c->data_len };
+			return true;
+		}
+	}
+	*cursor = bucket << 32;
+	return false;
 }
 
 int vmpair_session_dispatched(struct vmpair_session *s, uint64_t conn, uint32_t seq, uint64_t *ret_number)

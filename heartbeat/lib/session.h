@@ -75,6 +75,9 @@ struct conn {
 	struct conn *hash_next;
 	struct entry *first;
 	uint64_t id;
+	uint8_t *data;		/* as given with OPEN */
+	uint16_t service;
+	uint8_t data_len;
 	bool closed, mark;
 };
 
@@ -213,6 +216,7 @@ struct entry *vmpair_entry_by_id(struct vmpair_session *s, uint16_t service, con
 struct conn *vmpair_conn_find(struct vmpair_session *s, uint64_t id);
 /* 0, -ENOMEM */
 int vmpair_conn_get(struct vmpair_session *s, uint64_t id, struct conn **ret);
+int vmpair_conn_open(struct vmpair_session *s, const struct vmpair_record *rec);
 /* One part; `offset` must be what is there. 0, -ENOMEM, -EEXIST, -EPROTO. */
 int vmpair_table_request(struct vmpair_session *s, const struct vmpair_record *rec);
 void vmpair_table_dispatched(struct vmpair_session *s, struct entry *e);

@@ -165,7 +165,24 @@ static void conn_free(struct vmpair_session *s, struct conn *c)
 		p = &(*p)->hash_next;
 	*p = c->hash_next;
 	s->n_conns--;
+	vmpair_release(s, c->data, c->data_len);
 	vmpair_release(s, c, sizeof(*c));
+}
+
+int vmpair_conn_open(struct vmpair_session *s, const struct vmpair_record *rec)
+{
+	struct conn *c;
+	int r = vmpair_conn_get(s, rec->conn, &c);
+
+	if (r < 0 || c->data || !rec->data_len)
+		return r;
+	c->data = vmpair_alloc(s, rec->data_len);
+	if (!c->data)
+		return 0;	/* only for those who ask */
+	memcpy(c->data, rec->data, rec->data_len);
+	c->data_len = (uint8_t)rec->data_len;
+	c->service = rec->service;
+	return 0;
 }
 
 /* --- lists ------------------------------------------------------------------------------------------------------------------- */

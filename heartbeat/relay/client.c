@@ -942,7 +942,7 @@ static void client_close(struct vmpr_client *c, bool in_order)
 	}
 	c->first = NULL;
 	/* A primary that gives up its role does not know what its clients have got. */
-	if (c->seq > 0 && r->role == VMPAIR_PRIMARY)
+	if (r->role == VMPAIR_PRIMARY)
 		vmpair_session_close(r->session, r->ev.now_ns, c->conn);
 	if (c->waits)
 		for (struct vmpr_client **w = &c->waits->waiters; *w; w = &(*w)->wnext)
@@ -1010,9 +1010,11 @@ static void client_event(struct vmpr_src *s, uint32_t events)
 	}
 }
 
-static void client_new(struct vmpr_service *sv, int fd)
+static void client_new(struct vmpr_listener *ls, int fd, const struct vmpr_addr *from)
 {
+	struct vmpr_service *sv = ls->service;
 	struct vmpr_relay *r = sv->r;
+	uint8_t wire[VMP_TICKLE_WIRE_MAX];
 	struct vmpr_client *c = calloc(1, sizeof(*c));
 
 	if (!c) {
@@ -1034,6 +1036,8 @@ static void client_new(struct vmpr_service *sv, int fd)
 	r->clients = c;
 	r->n_clients++;
 	r->count.accepted++;
+	/* without memory for it the client is served as well */
+	vmpair_session_open(r->session, r->ev.now_ns, c->conn, sv->index, wire, vmpr_tickle_of(&ls->addr, from, wire));
 	if (sv->frame.framing == VMP_FRAMING_STREAM)
 		vmpr_backend_tunnel_open(c, sv);
 	client_timer(c);
@@ -1047,7 +1051,8 @@ static void listener_event(struct vmpr_src *s, uint32_t events)
 
 	(void)events;
 	for (unsigned int i = 0; i < VMPR_ACCEPTS && r->accepting; i++) {
-		int fd = accept4(s->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		struct vmpr_addr from = { .len = sizeof(from.ss) };
+		int fd = accept4(s->fd, (struct sockaddr *)&from.ss, &from.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
@@ -1056,7 +1061,7 @@ static void listener_event(struct vmpr_src *s, uint32_t events)
 			}
 			return;
 		}
-		client_new(ls->service, fd);
+		client_new(ls, fd, &from);
 		if (r->n_clients >= r->max_clients) {
 			vmpr_say(r, VMPR_SAY_LIMIT, "limit of %u clients reached: others wait until one has gone", r->max_clients);
 			vmpr_listen_watch(r, false);
@@ -1094,6 +1099,7 @@ static int listen_one(struct vmpr_relay *r, struct vmpr_service *sv, const char 
 	if (bind(fd, (struct sockaddr *)&a.ss, a.len) < 0 || listen(fd, 65535) < 0)
 		return -errno;
 	ls->service = sv;
+	ls->addr = a;
 	n = vmpr_src_add(&r->ev, &ls->src, fd, 0, listener_event);
 	if (n < 0)
 		return n;

@@ -12,7 +12,8 @@ VMP_RELAY_SOURCES = \
 	%D%/live.c %D%/live.h \
 	%D%/main.c \
 	%D%/relay.c %D%/relay.h \
-	daemon/diag.c daemon/keys.c daemon/log.c daemon/seal.c
+	%D%/tickle.c \
+	daemon/diag.c daemon/keys.c daemon/log.c daemon/seal.c daemon/tickle.c
 vmpair_relay_SOURCES = $(VMP_RELAY_SOURCES)
 vmpair_relay_CFLAGS = $(AM_CFLAGS) $(GNUTLS_CFLAGS) $(JANSSON_CFLAGS)
 vmpair_relay_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed

@@ -480,6 +480,7 @@ static void cmd_config(struct vmpr_relay *r, const json_t *msg)
 
 static void serve_nobody(struct vmpr_relay *r)
 {
+	vmpr_tickles_stop(r);
 	vmpr_listen_watch(r, false);
 	vmpr_clients_close(r);
 	vmpr_hooks_stop(r);
@@ -575,7 +576,11 @@ static int become_primary(struct vmpr_relay *r, uint64_t epoch)
 		return 0;
 	if (r->role == VMPAIR_IDLE)
 		serve_nobody(r);
+	if (!was)
+		vmpr_tickles_collect(r);
 	n = vmpair_session_primary(r->session, r->ev.now_ns, epoch);
+	if (n < 0)
+		vmpr_tickles_stop(r);
 	if (n == -ENODATA) {
 		vmpr_fail(r, "this member's content is not known, it cannot be primary");
 		return 0;
@@ -595,6 +600,7 @@ static int become_primary(struct vmpr_relay *r, uint64_t epoch)
 	vmpr_link_role(&r->link, true, false);
 	take_over(r, epoch);
 	vmpr_listen_watch(r, r->n_clients < r->max_clients);
+	vmpr_tickles_start(r);
 	return 0;
 }
 
@@ -898,6 +904,8 @@ static uint64_t deadline(const struct vmpr_relay *r)
 		at = d;
 	if ((d = vmpr_backends_deadline(r)) < at)
 		at = d;
+	if ((d = vmpr_tickles_deadline(r)) < at)
+		at = d;
 	return at;
 }
 
@@ -927,6 +935,8 @@ static void ticks(struct vmpr_relay *r)
 	}
 	if (now >= vmpr_backends_deadline(r))
 		vmpr_backends_tick(r);
+	if (now >= vmpr_tickles_deadline(r))
+		vmpr_tickles_tick(r);
 	if (now >= r->tick_ns) {
 		r->tick_ns = now + SLOW_TICK_NS;
 		vmpr_backends_tick(r);

@@ -19,6 +19,7 @@
 
 #include "daemon/keys.h"
 #include "daemon/log.h"
+#include "daemon/tickle.h"
 #include "heartbeat/frame/frame.h"
 #include "heartbeat/relay/buf.h"
 #include "heartbeat/relay/ctl.h"
@@ -85,6 +86,7 @@ struct vmpr_service {
 
 struct vmpr_listener {
 	struct vmpr_src src;
+	struct vmpr_addr addr;
 	struct vmpr_service *service;
 };
 
@@ -175,6 +177,7 @@ struct vmpr_relay {
 	uint64_t tick_ns, stats_ns, start_ns;
 	struct vmpr_counters count, told;
 	struct vmpr_takeover takeover;
+	struct vmpr_tickles *tickles; /* clients of the old primary, NULL: all are told */
 	uint8_t caught_node;
 	json_t *caught_msg; /* newest word on that, for a daemon that comes back */
 	struct vmp_ratelimit said[8];
@@ -259,6 +262,15 @@ void vmpr_backend_shut(struct vmpr_backend *be);
 void vmpr_backend_drop(struct vmpr_backend *be); /* its client has gone */
 void vmpr_backend_resume(struct vmpr_backend *be);
 void vmpr_backend_disown(struct vmpr_backend *be); /* what is under way goes on */
+
+/* --- tickle.c */
+/* What the record of a client's connection tells about it; its length. */
+size_t vmpr_tickle_of(const struct vmpr_addr *server, const struct vmpr_addr *client, uint8_t wire[VMP_TICKLE_WIRE_MAX]);
+void vmpr_tickles_collect(struct vmpr_relay *r);
+void vmpr_tickles_start(struct vmpr_relay *r);
+void vmpr_tickles_stop(struct vmpr_relay *r);
+uint64_t vmpr_tickles_deadline(const struct vmpr_relay *r);
+void vmpr_tickles_tick(struct vmpr_relay *r);
 
 /* --- hook.c */
 /* NEED_EXPORT: pause the lane, and run the command once nothing is under way. */

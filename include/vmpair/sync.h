@@ -42,6 +42,7 @@ extern "C" {
 #define VMPAIR_SYNC_ALPN	"vmpair-sync/1"	/* of the TLS connection that carries it */
 #define VMPAIR_ID_MAX		128u		/* a request id */
 #define VMPAIR_DATA_MAX		65536u		/* data of one record; longer requests and answers are split by the session */
+#define VMPAIR_OPEN_MAX		64u		/* data of an OPEN record */
 #define VMPAIR_HEADER_LEN	56u
 #define VMPAIR_RECORD_MAX	(VMPAIR_HEADER_LEN + VMPAIR_ID_MAX + VMPAIR_DATA_MAX)
 #define VMPAIR_NEVER		UINT64_MAX
@@ -180,8 +181,19 @@ struct vmpair_request {
  * complete already; -ENOMEM: it was dropped; -EINVAL; -EPERM: not primary. A request counts as accepted when it is complete.
  */
 int vmpair_session_request(struct vmpair_session *s, uint64_t now_ns, const struct vmpair_request *req, uint64_t *ret_number);
-/* Optional: a connection was opened; data may tell from where. 0, -ENOBUFS, -EEXIST, -EMSGSIZE, -EPERM. */
+/* Optional: a connection was opened; data, at most VMPAIR_OPEN_MAX, may tell from where. 0, -ENOBUFS, -EEXIST, -EMSGSIZE, -EPERM. */
 int vmpair_session_open(struct vmpair_session *s, uint64_t now_ns, uint64_t conn, uint16_t service, const void *data, size_t len);
+struct vmpair_conn {
+	uint64_t conn;
+	const void *data;	/* valid until the next call that changes the session */
+	size_t len;
+	uint16_t service;
+};
+/*
+ * Either role: connections that were opened with data and are not closed, in no order; *cursor is 0 at first. A standby that takes over
+ * asks before vmpair_session_primary(), which closes those of its predecessor. False: no more.
+ */
+bool vmpair_session_next_conn(const struct vmpair_session *s, uint64_t *cursor, struct vmpair_conn *ret);
 /*
  * The request is given to the application now. Journal: recorded, an answer begun before is void. Mirror: not recorded; the caller
  * keeps to the order of the requests. 0; -ENOENT: no such complete request; -EALREADY: dispatched in this epoch (mirror: ever) by this member.

@@ -38,6 +38,36 @@ clients_stop() { # every history is checked; any violation fails the test
 	HISTORY_CLIENTS=()
 	return $rc
 }
+# Clients that only wait for a late answer: what they sent was acknowledged, so they learn that the primary has gone only when somebody tells
+# them. One over IPv4, one over IPv6.
+waiters_start() { # waiters_start PORT
+	local a=0 url
+	WAITERS=()
+	for url in "http://$entry:$1" "http://[${LAB_ENTRY6[0]}]:$1"; do
+		a=$((a + 1))
+		(
+			trap - EXIT
+			# in its own account: a failure is what is waited for
+			in_client curl -g -sS --max-time 60 -o /dev/null "$url/account/9$a?delay=60000" 2> "$LAB_DIR/waiter.$a" && rc=0 || rc=$?
+			uptime_ms
+			echo "$rc $REPLY" > "$LAB_DIR/waiter.$a.end"
+		) &
+		WAITERS+=($!)
+	done
+	wait_for 10 waiters_wait "$1"
+}
+waiters_wait() { [ "$(in_client ss -tnpH state established "dport = :$1" | grep -c '"curl"')" -ge 2 ]; }
+# shellcheck disable=SC2154 # t0 is the caller's
+waiters_reset() { # waiters_reset MS: both were reset, at most MS after t0
+	local a rc at
+	wait "${WAITERS[@]}"
+	for a in 1 2; do
+		read -r rc at < "$LAB_DIR/waiter.$a.end"
+		log "waiting client over IPv$((a == 1 ? 4 : 6)): curl ended with $rc after $((at - t0)) ms: $(< "$LAB_DIR/waiter.$a")"
+		assert_eq 56 "$rc" 'end of a waiting client (56: reset)'
+		assert_le "$((at - t0))" "$1" 'ms until a waiting client was reset'
+	done
+}
 roles() {
 	holder=$(pair_primary p1)
 	standby=$(pair_standby p1)

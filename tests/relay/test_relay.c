@@ -1116,6 +1116,61 @@ static int executed(const struct app *a, int n)
 	return __atomic_load_n(&a->executed[n], __ATOMIC_SEQ_CST);
 }
 
+/* Who takes over knows the old primary's clients, also those that have asked nothing yet, and not those that have gone. */
+static void t_tickle(void)
+{
+	struct relay *a = relay_start(1, NULL, NULL), *b = relay_start(2, NULL, NULL);
+	uint64_t e = new_epoch(1);
+	bool seen[2] = { false }, gone = false;
+	unsigned int lines = 0;
+	int fd[3], port[3];
+	json_t *o, *c;
+	size_t i;
+
+	relay_primary(a, e);
+	relay_follow(b, a, e);
+	relay_sync(a, b);
+	for (unsigned int k = 0; k < 3; k++) {
+		struct sockaddr_in sa;
+		socklen_t len = sizeof(sa);
+
+		fd[k] = dial(a->ip, HTTP_PORT);
+		CHECK(fd[k] >= 0 && getsockname(fd[k], (struct sockaddr *)&sa, &len) == 0);
+		port[k] = ntohs(sa.sin_port);
+		if (k != 1) {
+			put(fd[k], "GET /other HTTP/1.1\r\nHost: h\r\n\r\n");
+			CHECK(answer(fd[k], NULL, 0) == 200);
+		}
+	}
+	close(fd[2]);
+	relay_stats(a, "requests", 2);
+	CHECK(ask(a, "GET", "/other", NULL, NULL, 0) == 200);	/* what was recorded before it has arrived */
+	relay_kill(a);
+	relay_primary(b, new_epoch(2));
+	while ((o = relay_event(b, "tickle", lines ? 50 : WAIT_MS))) {
+		lines++;
+		CHECK(!strcmp(json_string_value(json_object_get(o, "from")), "127.0.1.1"));
+		CHECK(json_integer_value(json_object_get(o, "port")) == HTTP_PORT);
+		json_array_foreach(json_object_get(o, "to"), i, c) {
+			CHECK(!strcmp(json_string_value(json_array_get(c, 0)), "127.0.0.1"));
+			for (unsigned int k = 0; k < 2; k++)
+				seen[k] |= json_integer_value(json_array_get(c, 1)) == port[k];
+			gone |= json_integer_value(json_array_get(c, 1)) == port[2];
+		}
+		json_decref(o);
+	}
+	CHECK(seen[0] && seen[1] && !gone);
+	/* in several rounds, and no longer */
+	while ((o = relay_event(b, "tickle", 2500))) {
+		lines++;
+		json_decref(o);
+	}
+	CHECK(lines == 4);
+	close(fd[0]);
+	close(fd[1]);
+	CHECK(relay_stop(b) == 0);
+}
+
 static void member_new(struct relay *r)
 {
 	json_decref(relay_expect(r, "need-member"));
@@ -1275,7 +1330,7 @@ static const struct {
 	{ "storm", t_storm }, { "takeover", t_takeover },
 	{ "takeover_never", t_takeover_never }, { "faulty", t_faulty }, { "peers", t_peers }, { "pressure", t_pressure },
 	{ "mirror", t_mirror }, { "hooks", t_hooks }, { "hooks_broken_off", t_hooks_broken_off },
-	{ "mirror_broken", t_mirror_broken }, { "mirror_leftovers", t_mirror_leftovers },
+	{ "mirror_broken", t_mirror_broken }, { "mirror_leftovers", t_mirror_leftovers }, { "tickle", t_tickle },
 };
 
 int main(int argc, char **argv)

@@ -854,6 +854,63 @@ static void test_mirror_state(void **state)
 	world_free(w);
 }
 
+static bool conn_is(const struct world *w, unsigned int i, uint64_t conn, const char *data)
+{
+	struct vmpair_conn c;
+	uint64_t cursor = 0;
+
+	while (vmpair_session_next_conn(w->e[i].s, &cursor, &c))
+		if (c.conn == conn)
+			return c.len == strlen(data) && !memcmp(c.data, data, c.len);
+	return false;
+}
+
+/* Who was connected to the primary is known to its standby, also to one that came later and got a table. */
+static void test_connections(void **state)
+{
+	struct world *w = pair_in_sync(VMPAIR_JOURNAL, 7);
+	char data[16];
+
+	(void)state;
+	for (uint64_t c = 1; c <= 100; c++) {
+		int len = snprintf(data, sizeof(data), "from %u", (unsigned int)c);
+
+		assert_int_equal(vmpair_session_open(w->e[0].s, now, c, 0, data, (size_t)len), 0);
+	}
+	assert_int_equal(vmpair_session_open(w->e[0].s, now, 7, 0, "x", 1), -EEXIST);
+	assert_int_equal(vmpair_session_open(w->e[0].s, now, 101, 0, data, VMPAIR_OPEN_MAX + 1), -EMSGSIZE);
+	request(w, 0, 5, 1, "id", "GET");
+	dispatch(w, 0, 5, 1);
+	answer(w, 0, 5, 1, "200");
+	assert_int_equal(vmpair_session_done(w->e[0].s, now, 5, 1), 0);	/* kept for repeats */
+	request(w, 0, 6, 1, NULL, "GET");
+	assert_int_equal(vmpair_session_close(w->e[0].s, now, 9), 0);
+	pump(w);
+	for (unsigned int pass = 0; pass < 2; pass++) {
+		assert_true(conn_is(w, 1, 5, "from 5") && conn_is(w, 1, 6, "from 6") && conn_is(w, 1, 100, "from 100"));
+		assert_false(conn_is(w, 1, 9, "from 9"));
+		if (pass)
+			break;
+		cut(w);
+		assert_int_equal(vmpair_session_set_member(w->e[1].s, 300), 0);
+		assert_false(conn_is(w, 1, 5, "from 5"));
+		vmpair_session_mode(w->e[0].s, VMPAIR_MODE_ALONE, 0, 0, 0);
+		for (uint32_t i = 10; i < 20000; i++) {	/* too much for a resumption */
+			request(w, 0, 6, i, NULL, "0123456789012345678901234567890123456789012345678901234567890123456789");
+			dispatch(w, 0, 6, i);
+			answer(w, 0, 6, i, "ok");
+			assert_int_equal(vmpair_session_done(w->e[0].s, now, 6, i), 0);
+		}
+		w->piece = 0;
+		vmpair_session_mode(w->e[0].s, VMPAIR_MODE_ALONE, 0, 0, 0);
+		join(w, 1);
+		assert_true(w->e[0].caught);
+	}
+	takeover(w, 1, 514);
+	assert_false(conn_is(w, 1, 5, "from 5"));	/* closed with the old primary */
+	world_free(w);
+}
+
 static void test_broken_application(void **state)
 {
 	struct world *w = pair_in_sync(VMPAIR_MIRROR, 0);
@@ -1007,6 +1064,7 @@ int main(void)
 		cmocka_unit_test(test_mirror),
 		cmocka_unit_test(test_mirror_state),
 		cmocka_unit_test(test_mirror_import_fails),
+		cmocka_unit_test(test_connections),
 		cmocka_unit_test(test_broken_application),
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_stall),

@@ -23,6 +23,7 @@ PAIR_PARAMS=(relay=guest services=http1:81:8080)
 pair_create 1
 whole 240
 client c1 -p 81 -w 8 -r 4
+entry=${LAB_ENTRY6[0]} client c6 -p 81 -a 50 -w 2 -r 2
 
 step 'the relay is in the guest'
 assert_eq guest "$(relay_of "$holder" | jq -r .place)" 'place of the relay'
@@ -47,7 +48,11 @@ whole
 step 'the daemon of the primary is killed'
 fault_daemon_kill
 
-step 'the node of the primary is cut off'
+step 'the node of the primary is cut off, with clients that only wait'
+waiters_start 81
+uptime_ms
+t0=$REPLY
 fault_node_cut
+waiters_reset 10000
 
 clients_stop

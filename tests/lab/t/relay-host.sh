@@ -32,6 +32,7 @@ PAIR_PARAMS=(entry_mode=host relay=host services=http1:80:8080)
 pair_create 1
 whole 240
 client c1 -w 8 -r 4
+entry=${LAB_ENTRY6[0]} client c6 -a 50 -w 2 -r 2
 
 step 'the relay runs with few rights and is shown'
 pid=$(relay_pid "$holder")
@@ -87,8 +88,12 @@ for n in $(lab_all); do on "$holder" pcs node unstandby "$n"; done
 whole 150
 not problem_says '^degraded' || fail 'degraded is said of a whole pair'
 
-step 'the node of the primary is cut off'
+step 'the node of the primary is cut off, with clients that only wait'
+waiters_start 80
+uptime_ms
+t0=$REPLY
 fault_node_cut
 requests_told
+waiters_reset 10000
 
 clients_stop
