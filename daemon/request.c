@@ -245,7 +245,8 @@ static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *
 			 nv->heard, "regime", fast ? "lease" : "release-only", "regime_reason",
 			 fast ? "three or more voters: a lost node's leases run out" :
 				nv->n == 0 ? "no voter set yet: all nodes must have been seen once" :
-					     "fewer than three voters: after a node loss only fencing moves a pair");
+				nv->n == 1 ? "one voter: no other node is asked, and none takes over" :
+					     "two voters: which one is lost cannot be told without a third (vmpaird(8), WITNESS)");
 }
 
 /* What was refused, by cause. */

@@ -15,6 +15,7 @@
 #define TYPE_HELLO 2
 #define HELLO_WANT 1		/* flag: please answer */
 #define CHALLENGE 16
+#define SETTINGS_TELL_NS 1000000000ULL
 #define WINDOW_WORDS 17		/* one word more than the window, so that moving on never clears live bits */
 #define WINDOW 1024ULL
 #define STAMP_MAX_US 60000000U	/* older stamps are not echoed */
@@ -42,6 +43,7 @@ struct peer {
 	uint8_t challenge[CHALLENGE];		/* ours, used once */
 	uint8_t peer_challenge[CHALLENGE];	/* newest one of theirs; zero: none */
 	uint64_t hello_credit_ns, hello_at_ns;	/* token bucket */
+	uint64_t settings_told_ns;	/* its settings differ: last time it was answered with ours */
 	bool free_hello;	/* the next hello answers a proof of freshness: not limited */
 	uint32_t stamp;		/* newest stamp of theirs and when it came, for the round trip */
 	uint64_t stamp_at_ns;
@@ -475,8 +477,8 @@ static void session_begin(struct peer *p, uint64_t inc)
 	p->rtt_us = 0;
 }
 
-static enum vmp_seal_cause open_hello(struct vmp_seal *s, struct peer *p, unsigned int key, const uint8_t *in, size_t len,
-				      struct vmp_seal_in *ret)
+static enum vmp_seal_cause open_hello(struct vmp_seal *s, struct peer *p, unsigned int key, uint64_t now_ns, const uint8_t *in,
+				      size_t len, struct vmp_seal_in *ret)
 {
 	static const uint8_t zero[CHALLENGE];
 	const uint8_t *q = in + VMP_SEAL_HEADER, *challenge = q + 8, *echo = challenge + CHALLENGE, *tag = echo + CHALLENGE;
@@ -491,8 +493,14 @@ static enum vmp_seal_cause open_hello(struct vmp_seal *s, struct peer *p, unsign
 		return VMP_SEAL_AUTH;
 	/* From here on the sender holds the key; whether it speaks now or spoke once, only the echo tells. */
 	ret->authentic = true;
-	if (get_le32(q + 4) != s->settings)
+	if (get_le32(q + 4) != s->settings) {
+		/* so that both sides can tell; without end they would answer each other */
+		if (!p->settings_told_ns || now_ns - p->settings_told_ns >= SETTINGS_TELL_NS) {
+			p->settings_told_ns = now_ns;
+			ret->answer = true;
+		}
 		return VMP_SEAL_SETTINGS;
+	}
 	if (memcmp(challenge, zero, CHALLENGE) != 0)
 		memcpy(p->peer_challenge, challenge, CHALLENGE);
 	if (gnutls_memcmp(echo, p->challenge, CHALLENGE) == 0) {
@@ -585,7 +593,7 @@ void vmp_seal_open(struct vmp_seal *s, uint64_t now_ns, const uint8_t *in, size_
 	if (key < 0)
 		ret->cause = VMP_SEAL_KEY_ID;
 	else if (in[OFF_TYPE] == TYPE_HELLO)
-		ret->cause = open_hello(s, p, (unsigned int)key, in, len, ret);
+		ret->cause = open_hello(s, p, (unsigned int)key, now_ns, in, len, ret);
 	else
 		ret->cause = open_data(s, p, (unsigned int)key, now_ns, in, len, ret);
 }

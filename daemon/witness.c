@@ -169,7 +169,8 @@ void vmp_witness_problems(struct vmp_daemon *d, const struct vmp_node_view *nv, 
 
 		if (node == d->node)
 			continue;
-		if (d->net && vmp_net_peer_stats(d->net, (uint8_t)node, &st) == 0 && !st.inc && st.causes[VMP_SEAL_SETTINGS])
+		if (d->net && vmp_net_peer_stats(d->net, (uint8_t)node, &st) == 0 && st.causes[VMP_SEAL_SETTINGS] &&
+		    (is_voter(nv, node) ? !is_heard(d, nv, node) : !st.inc))
 			json_array_append_new(problems, json_sprintf("%s is not listened to: %s", d->nodes[i].name,
 								     vmp_seal_cause_help(VMP_SEAL_SETTINGS)));
 		state = vmp_group_state(d, node);

@@ -7,6 +7,7 @@
 #   LAB_NODES   number of nodes (3), named n1, n2, ...
 #   LAB_BUILD   configured build directory: lab tools, programs under test, cached guest
 #   LAB_LEASE_MS lease_ms of all nodes (150, which demo and bench use)
+#   LAB_WITNESS yes: the node after the last (LAB_NODES + 1) is a witness: vmpaird --witness, and nothing else of a cluster
 #   LAB_VMPAIRD yes|no: start vmpaird between libvirtd and pacemaker (default: when it was built)
 #
 # Namespaces: vl$LAB_ID-sw (the switches), vl$LAB_ID-cl (the client), vl$LAB_ID-n1 ... Planes, each a switch of its own:
@@ -104,6 +105,13 @@ on_net() { # on_net NODE COMMAND...: in the node's network namespace only; works
 }
 lab_node_id() { echo "${1#n}"; }
 lab_all() { seq -f 'n%g' "$LAB_NODES"; }
+lab_witness() { [ "${LAB_WITNESS:-no}" = no ] || echo "n$((LAB_NODES + 1))"; } # its name; not one of lab_all
+lab_witness_conf() { # what vmpaird.conf of all nodes says about it
+	local n w list=
+	w=$(lab_witness)
+	for n in $(lab_all); do list+="${list:+, }$n $(lab_node_id "$n") 10.78.0.$(lab_node_id "$n")"; done
+	printf 'witness = %s %d 10.78.0.%d\nhosts = %s\n' "$w" "$(lab_node_id "$w")" "$(lab_node_id "$w")" "$list"
+}
 pings() { on_net "$1" ping -c 1 -W 1 -q "$2" > /dev/null; } # pings NODE ADDRESS
 daemon() { # daemon start|stop|kill|freeze|thaw|running NODE NAME
 	case "$1" in
@@ -296,6 +304,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 			}
 			quorum {
 			    provider: corosync_votequorum
+			    two_node: $((LAB_NODES == 2))
 			}
 			logging {
 			    to_stderr: no
@@ -343,6 +352,11 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 	chmod 755 "$d/etc/libvirt/hooks/qemu"
 
 	printf 'hb_ms = 20\nlease_ms = %d\nbinding_log = yes\nlog_level = info\n' "${LAB_LEASE_MS:-150}" > "$d/etc/vmpair/vmpaird.conf"
+	[ -z "$(lab_witness)" ] || lab_witness_conf >> "$d/etc/vmpair/vmpaird.conf"
+	if [ "$node" = "$(lab_witness)" ]; then # it is no node of the cluster
+		rm -rf "$d"/etc/{corosync,pacemaker}/*
+		touch "$d/etc/vmpair/witness.lab"
+	fi
 	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
 	for i in 0 1; do
 		lab_domain_xml "p$((i + 1))" "${LAB_ENTRY_MAC[i]}" > "$d/etc/vmpair/p$((i + 1)).xml"
@@ -403,6 +417,11 @@ lab_boot_env() {
 }
 
 lab_node_daemons() { # lab_node_daemons NODE: in the order of their dependencies
+	if [ "$1" = "$(lab_witness)" ]; then
+		daemon start "$1" vmpaird
+		wait_for 15 lab_vmpaird_answers "$1"
+		return
+	fi
 	daemon start "$1" corosync
 	daemon start "$1" libvirtd
 	wait_for 30 on "$1" corosync-cmapctl -g runtime.votequorum.this_node_id || return 1
@@ -494,13 +513,14 @@ lab_up() { # lab_up: build first; ends when a DC is elected, the partition has q
 	: "${LAB_VMPAIRD:=$([ -x "$LAB_BUILD/lab/stage/usr/sbin/vmpaird" ] && echo yes || echo no)}"
 	mkdir -p "$LAB_DIR"
 	mount -t tmpfs -o mode=755,size=2g lab "$LAB_DIR"
-	declare -p LAB_ID LAB_NODES LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
+	: "${LAB_WITNESS:=no}"
+	declare -p LAB_ID LAB_NODES LAB_WITNESS LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
 		sed 's/^declare [-a-z]*/declare -g --/' > "$LAB_DIR/env"
 	head -c 256 /dev/urandom > "$LAB_DIR/authkey"
 	printf 'key 1 %s send\n' "$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')" > "$LAB_DIR/keys"
 
 	lab_switch_up
-	for n in $(lab_all); do
+	for n in $(lab_all) $(lab_witness); do
 		(
 			set -e
 			lab_node_net_up "$n"
@@ -614,7 +634,7 @@ lab_check_bindings() { # no two nodes had an entry open at once; prints what the
 lab_logs() { # lab_logs DIR: copies every node's logs there
 	local n
 	mkdir -p "$1"
-	for n in $(lab_all); do
+	for n in $(lab_all) $(lab_witness); do
 		[ -d "$LAB_DIR/$n/var/log" ] || continue
 		mkdir -p "$1/$n"
 		cp -a "$LAB_DIR/$n/var/log/." "$1/$n/" 2> /dev/null || true

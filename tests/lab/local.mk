@@ -80,7 +80,7 @@ EXTRA_DIST += \
 	%D%/t/members.sh \
 	%D%/t/operate.sh \
 	%D%/t/reboots.sh \
-	%D%/t/voters.sh \
+	%D%/t/voters.sh %D%/t/witness.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

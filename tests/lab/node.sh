@@ -110,7 +110,11 @@ start() {
 		rm -f /run/libvirtd.pid
 		launch libvirtd libvirtd
 		;;
-	vmpaird) launch vmpaird vmpaird -c /etc/vmpair/vmpaird.conf -f ;;
+	vmpaird)
+		local mode=()
+		[ ! -e /etc/vmpair/witness.lab ] || mode=(--witness)
+		launch vmpaird vmpaird "${mode[@]}" -c /etc/vmpair/vmpaird.conf -f
+		;;
 	pacemaker) PCMK_logfile=/var/log/pacemaker/pacemaker.log PCMK_fail_fast=no launch pacemaker pacemakerd ;;
 	svc)
 		# shellcheck disable=SC2016 # expanded by the shell that becomes the service
