@@ -304,6 +304,8 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 int vmp_group_new(struct vmp_daemon *d);
 void vmp_group_free(struct vmp_daemon *d);
 void vmp_group_cluster_event(struct vmp_daemon *d);
+/* A message of the group: any bytes of any node. */
+void vmp_group_message(struct vmp_daemon *d, unsigned from, const char *text, size_t len);
 void vmp_group_publish_soon(struct vmp_daemon *d);
 /* NULL, or the state a node published last; of this node, what it was when first asked for in this round of the loop. Borrowed:
  * valid until the next message of that node, or the end of the round. */

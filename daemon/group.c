@@ -571,7 +571,7 @@ void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token)
 }
 
 /* --- receiving --------------------------------------------------------------------------------------------------------------------------- */
-static void on_group_message(struct vmp_daemon *d, unsigned from, const char *text, size_t len)
+void vmp_group_message(struct vmp_daemon *d, unsigned from, const char *text, size_t len)
 {
 	json_t *o = json_loadb(text, len, 0, NULL), *rep;
 	const char *t = get_text(o, "t");
@@ -684,7 +684,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			break;
 		case VMP_CLUSTER_MSG:
 			if (d->node)
-				on_group_message(d, ev.from, (const char *)ev.data, ev.len);
+				vmp_group_message(d, ev.from, (const char *)ev.data, ev.len);
 			break;
 		}
 		vmp_cluster_event_done(&ev);

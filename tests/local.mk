@@ -133,6 +133,7 @@ FUZZ_wire = daemon/wire.c
 FUZZ_seal = daemon/seal.c daemon/keys.c daemon/diag.c
 FUZZ_conf = daemon/conf.c daemon/keys.c daemon/diag.c
 FUZZ_relaymsg = daemon/relaymsg.c
+FUZZ_WORLD = tests/fuzz/fuzz.h tests/fuzz/daemonworld.h tests/unit/pollloop.c tests/unit/pollloop.h
 EXTRA_DIST += tests/fuzz/corpus
 check_PROGRAMS += tests/fuzz/replay_core
 TESTS += tests/fuzz/replay_core
@@ -170,6 +171,18 @@ tests_fuzz_replay_relaymsg_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_relayms
 tests_fuzz_replay_relaymsg_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"relaymsg"'
 tests_fuzz_replay_relaymsg_CFLAGS = $(TEST_CFLAGS)
 tests_fuzz_replay_relaymsg_LDADD = libvmpaird.la
+check_PROGRAMS += tests/fuzz/replay_ctl
+TESTS += tests/fuzz/replay_ctl
+tests_fuzz_replay_ctl_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_ctl.c $(FUZZ_WORLD)
+tests_fuzz_replay_ctl_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"ctl"'
+tests_fuzz_replay_ctl_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_ctl_LDADD = libvmpaird.la
+check_PROGRAMS += tests/fuzz/replay_group
+TESTS += tests/fuzz/replay_group
+tests_fuzz_replay_group_SOURCES = tests/fuzz/replay.c tests/fuzz/fuzz_group.c $(FUZZ_WORLD)
+tests_fuzz_replay_group_CPPFLAGS = $(TEST_CPPFLAGS) -DFUZZ_NAME='"group"'
+tests_fuzz_replay_group_CFLAGS = $(TEST_CFLAGS)
+tests_fuzz_replay_group_LDADD = libvmpaird.la
 if FUZZERS
 noinst_PROGRAMS += tests/fuzz/fuzz_relaymsg
 tests_fuzz_fuzz_relaymsg_SOURCES = tests/fuzz/fuzz_relaymsg.c tests/fuzz/fuzz.h $(FUZZ_relaymsg)
@@ -177,6 +190,18 @@ tests_fuzz_fuzz_relaymsg_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_fuzz_fuzz_relaymsg_CFLAGS = $(WARN_CFLAGS) $(JANSSON_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 tests_fuzz_fuzz_relaymsg_LDFLAGS = -fsanitize=fuzzer,address,undefined
 tests_fuzz_fuzz_relaymsg_LDADD = libvmpcore.la libvmpctl.la $(JANSSON_LIBS)
+noinst_PROGRAMS += tests/fuzz/fuzz_ctl
+tests_fuzz_fuzz_ctl_SOURCES = tests/fuzz/fuzz_ctl.c $(FUZZ_WORLD) daemon/ctl.c daemon/request.c
+tests_fuzz_fuzz_ctl_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_ctl_CFLAGS = $(libvmpaird_la_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_ctl_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_ctl_LDADD = libvmpaird.la
+noinst_PROGRAMS += tests/fuzz/fuzz_group
+tests_fuzz_fuzz_group_SOURCES = tests/fuzz/fuzz_group.c $(FUZZ_WORLD) daemon/group.c daemon/request.c
+tests_fuzz_fuzz_group_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_fuzz_fuzz_group_CFLAGS = $(libvmpaird_la_CFLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+tests_fuzz_fuzz_group_LDFLAGS = -fsanitize=fuzzer,address,undefined
+tests_fuzz_fuzz_group_LDADD = libvmpaird.la
 noinst_PROGRAMS += tests/fuzz/fuzz_wire
 tests_fuzz_fuzz_wire_SOURCES = tests/fuzz/fuzz_wire.c tests/fuzz/fuzz.h $(FUZZ_wire)
 tests_fuzz_fuzz_wire_CPPFLAGS = $(TEST_CPPFLAGS)

@@ -4,8 +4,7 @@
 # other settings; and what status says meanwhile.
 # nodes: 2
 # witness: yes
-# full: yes
-# timeout: 300
+# timeout: 240
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
