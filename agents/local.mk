@@ -6,3 +6,9 @@ agent_PROGRAMS = %D%/pair
 %C%_pair_CPPFLAGS = $(AM_CPPFLAGS) -include config.h
 %C%_pair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 %C%_pair_LDADD = libvmpctl.la $(JANSSON_LIBS)
+
+# Fencing: a fence agent, where Pacemaker looks for them.
+sbin_PROGRAMS += %D%/fence_vmpair
+%C%_fence_vmpair_SOURCES = %D%/fence_vmpair.c
+%C%_fence_vmpair_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
+%C%_fence_vmpair_LDADD = libvmpctl.la $(JANSSON_LIBS)

@@ -26,7 +26,7 @@
  *       cluster:{quorate, corosync:"up|down", pacemaker:"up|absent|unknown", libvirt:"up|down", voters, majority,
  *                regime:"lease|release-only", regime_reason},
  *       (on a witness corosync, pacemaker and libvirt are "none")
- *       nodes:[{id, name, voter, online, heard, rtt_us, abstaining, refused, reason}],
+ *       nodes:[{id, name, voter, online, heard, rtt_us, abstaining, refused, reason, fenced:{from, for}|null}],
  *       pairs:[{name, rsc, epoch, holder:NAME|null, holder_id, lease_left_ms:N|null (known on the holder only), entry_open,
  *               mode:"none|wait|alone|sync", sync:NAME|null, frozen, frozen_reason, held_ms, entries:[...],
  *               members:[{node, id, role:"primary|standby|starting|stopping|stopped|failed", running, ready, pid, internal,
@@ -40,6 +40,9 @@
  *   switchover {pair} -> {from, to, epoch, took_ms}
  *   hold {pair?, ms} -> {until_ms}; unhold {pair?}    without pair: all that this node holds
  *   force-primary {pair, yes:true} -> {epoch}
+ *   fence {what:"off|on", node (name or id), by:"agent|operator"} -> {node, fenced, took_ms}; rc TIMEOUT: the outcome is open
+ *   fence {what:"status", node} -> {node, fenced:{from, for}|null}; {what:"check", node?} the same, both FAILED where this node could not
+ *       fence; {what:"list"} -> {nodes:[{name, id, fenced}]}
  *   key-rotate {} -> {key_id, nodes:[NAME...]}    new key, spread under the old one, taken into use by all, old one kept
  *   version {} -> {version, node}
  * Unknown commands are answered by the handler with VMP_CTL_USAGE.

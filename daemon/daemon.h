@@ -149,7 +149,7 @@ struct vmp_member {
 };
 
 enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_UNHOLD, VMP_OP_EXIT_HOLD,
-		   VMP_OP_VOTERS };
+		   VMP_OP_VOTERS, VMP_OP_BAR };
 
 struct vmp_op {
 	uint64_t id; /* 0 = free */
@@ -157,6 +157,8 @@ struct vmp_op {
 	uint64_t pair;
 	enum vmp_op_kind kind;
 	uint64_t begun_ns;
+	uint8_t node; /* VMP_OP_BAR: who, and whether to bar */
+	bool on;
 };
 
 struct vmp_why_query; /* group.c */
@@ -262,6 +264,7 @@ void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
 void vmp_member_slow(struct vmp_daemon *d);
 void vmp_member_entry_stored(struct vmp_member *m); /* open, closed, or open again after a lapse */
 void vmp_member_vrrp(void *daemon, const char *instance, const char *state);
+void vmp_member_end_all(struct vmp_daemon *d); /* this node is fenced: no VM may be left */
 bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);
 bool vmp_member_primary(const struct vmp_member *m);
 /* Ready, nobody holds the pair, and yet it may not be promoted: the members on record may have been ahead of it. */
@@ -291,6 +294,15 @@ void vmp_sync_reconfigure(struct vmp_member *m);
 void vmp_sync_end_others(struct vmp_daemon *d);  /* relays of pairs that are not known here any more */
 void vmp_sync_rekey(struct vmp_daemon *d);
 json_t *vmp_sync_state(const struct vmp_member *m); /* NULL: no relay is wanted */
+
+/* --- bars.c: fencing by refusing leases --- */
+void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a);
+bool vmp_bars_self(const struct vmp_daemon *d, char *reason, size_t size); /* this node is fenced */
+json_t *vmp_bars_status(const struct vmp_daemon *d, uint8_t node); /* null, or from which node and for whom it was fenced */
+void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems);
+void vmp_bars_end_unadopted(struct vmp_daemon *d);
+void vmp_bars_request(struct vmp_daemon *d, uint64_t token, const json_t *msg);
+void vmp_bars_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
 
 /* --- request.c --- */
 void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg);

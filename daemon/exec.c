@@ -354,6 +354,10 @@ static void note(struct vmp_daemon *d, const struct vmp_action *a)
 	case VMP_NOTE_REBOOTED:
 		vmp_journal_add(j, pair, a->a, "rebooted", "epoch %llu of an earlier boot of this node is released", e);
 		break;
+	case VMP_NOTE_BARRED:
+	case VMP_NOTE_UNBARRED:
+		vmp_bars_note(d, a);
+		break;
 	case VMP_NOTE_COUNT:
 		break;
 	}
@@ -434,6 +438,9 @@ static void act(struct vmp_daemon *d)
 		case VMP_ACT_NOTE:
 			note(d, a);
 			break;
+		case VMP_ACT_END_MEMBERS:
+			vmp_member_end_all(d);
+			break;
 		case VMP_ACT_COUNT:
 			break;
 		}
@@ -496,12 +503,13 @@ void vmp_exec_op(struct vmp_daemon *d, enum vmp_op_kind kind, uint64_t token, st
 		if (!d->ops[i].id)
 			op = &d->ops[i];
 	if (!d->core_up || !op) {
-		struct vmp_op none = { .token = token, .pair = ev->pair, .kind = kind, .begun_ns = vmp_now_ns() };
+		struct vmp_op none = { .token = token, .pair = ev->pair, .kind = kind, .begun_ns = vmp_now_ns(),
+				       .node = ev->node, .on = ev->on };
 
 		vmp_request_op_done(d, &none, -EAGAIN, d->core_up ? VMP_REASON_BUSY : VMP_REASON_NO_QUORUM_CONFIG);
 		return;
 	}
-	*op = (struct vmp_op){ ++d->next_op, token, ev->pair, kind, vmp_now_ns() };
+	*op = (struct vmp_op){ ++d->next_op, token, ev->pair, kind, vmp_now_ns(), ev->node, ev->on };
 	ev->op = op->id;
 	vmp_exec_feed(d, ev);
 }

@@ -68,6 +68,7 @@ libvmpaird_la_SOURCES += \
 
 # --- loop, cluster, control socket, Pacemaker, execution of the core's actions ---
 libvmpaird_la_SOURCES += \
+	%D%/bars.c \
 	%D%/cluster.c %D%/cluster.h \
 	%D%/daemon.h \
 	%D%/exec.c \

@@ -870,8 +870,32 @@ void vmp_member_content(struct vmp_member *m, uint64_t id)
 	vmp_member_changed(m);
 }
 
+static void end_at_once(struct vmp_member *m, const char *why)
+{
+	if (m->phase == VMP_HOST_IDLE || m->phase == VMP_HOST_FAILED)
+		return;
+	vmp_log(LOG_WARNING, "%s: VM is killed: %s", m->name, why);
+	vmp_journal_add(m->d->journal, m->name, 0, "cause", "VM is killed: %s", why);
+	if (m->phase == VMP_HOST_PREPARING) {
+		start_failed(m, VMP_OCF_ERR_GENERIC, why);
+		return;
+	}
+	/* by its pidfd: its end is told as any other. One that libvirt is just starting is killed as soon as there is a process. */
+	vmp_virt_kill(m->d->virt, m->id);
+}
+
+void vmp_member_end_all(struct vmp_daemon *d)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used)
+			end_at_once(&d->members[i], "this node is fenced");
+	vmp_bars_end_unadopted(d);
+}
+
 static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64_t member)
 {
+	char why[160];
+
 	m->run = *run;
 	m->phase = VMP_HOST_RUNNING;
 	m->member = member;
@@ -885,6 +909,8 @@ static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64
 	vmp_sync_start(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
+	if (vmp_bars_self(m->d, why, sizeof(why)))
+		end_at_once(m, why);
 }
 
 /* The VM is over: the core closes, releases and hands over before anything else happens. */

@@ -58,6 +58,10 @@ static void do_start(struct vmp_daemon *d, uint64_t token, const char *pair, jso
 		ocf(d, token, VMP_OCF_ERR_GENERIC, "another start or stop of this pair is under way");
 		return;
 	}
+	if (vmp_bars_self(d, reason, sizeof(reason))) {
+		ocf(d, token, VMP_OCF_ERR_GENERIC, reason);
+		return;
+	}
 	if (!m)
 		m = vmp_member_new(d, pair);
 	if (!m) {
@@ -287,10 +291,10 @@ static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv
 			vmp_net_peer_stats(d->net, id == d->node ? 0 : id, &st);
 		heard |= !voter && id != d->node && st.last_rx_ns && now - st.last_rx_ns < 1000 * ms_ns;
 		causes = refused_causes(&st, &refused);
-		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
+		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
 						   voter, "online", vmp_group_has(d, id) || ((d->as_witness || id == d->witness) && heard), "heard", heard, "rtt_us",
 						   (json_int_t)st.rtt_us, "abstaining", id == d->node && nv->abstaining, "refused",
-						   (json_int_t)refused, "refused_causes", causes));
+						   (json_int_t)refused, "refused_causes", causes, "fenced", vmp_bars_status(d, id)));
 	}
 	return a;
 }
@@ -509,6 +513,7 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 		json_array_append_new(problems, json_sprintf("%u of %d registers are used, those of deleted pairs included: vmpaird(8), RECOVERY",
 							     d->core.n_pairs, VMP_MAX_PAIRS));
 	not_taken_over(d, pair, problems);
+	vmp_bars_problems(d, problems);
 	if (d->core_up && nv.abstaining)
 		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
 							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));
@@ -687,6 +692,9 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, rc ? voters_refused(rc, text) : "",
 			      json_pack("{s:i}", "voters", (int)d->core.config.n));
 		break;
+	case VMP_OP_BAR:
+		vmp_bars_op_done(d, op, rc, reason);
+		break;
 	case VMP_OP_EXIT_HOLD:
 		if (d->exit_holds && --d->exit_holds == 0)
 			vmp_loop_stop(d->loop);
@@ -709,7 +717,7 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 	struct vmp_daemon *d = data;
 	const char *pair = get_text(msg, "pair");
 	bool needs_pair = strcmp(cmd, "status") && strcmp(cmd, "events") && strcmp(cmd, "version") && strcmp(cmd, "key-rotate") &&
-			  strcmp(cmd, "hold") && strcmp(cmd, "unhold") && strcmp(cmd, "voters");
+			  strcmp(cmd, "hold") && strcmp(cmd, "unhold") && strcmp(cmd, "voters") && strcmp(cmd, "fence");
 
 	if (*pair && !vmp_pair_name_valid(pair)) {
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_USAGE, "not a pair name (letters, digits, _ . -, at most 63)", NULL);
@@ -784,6 +792,8 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 			vmp_exec_op(d, VMP_OP_UNHOLD, token, &ev);
 	} else if (!strcmp(cmd, "voters")) {
 		do_voters(d, token, msg);
+	} else if (!strcmp(cmd, "fence")) {
+		vmp_bars_request(d, token, msg);
 	} else if (!strcmp(cmd, "key-rotate")) {
 		vmp_group_key_rotate(d, token);
 	} else if (!strcmp(cmd, "version")) {

@@ -192,6 +192,8 @@ static void x_grant(struct walk *w, struct vmp_msg_grant *v)
 	x_u64(w, &v->pair);
 	x_u64(w, &v->epoch);
 	x_u64(w, &v->nonce);
+	if (vmp_pair_is_bar(v->pair))
+		x_u64(w, &v->bar);
 }
 
 static void x_refuse(struct walk *w, struct vmp_msg_refuse *v)
@@ -218,6 +220,8 @@ static void x_put_ok(struct walk *w, struct vmp_msg_put_ok *v)
 	x_u64(w, &v->pair);
 	x_u64(w, &v->epoch);
 	x_u64(w, &v->seq);
+	if (vmp_pair_is_bar(v->pair))
+		x_u64(w, &v->remain_ns);
 }
 
 static void x_hold(struct walk *w, struct vmp_msg_hold *v)

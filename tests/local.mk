@@ -32,7 +32,8 @@ check_PROGRAMS += tests/trace/trace
 tests_trace_trace_SOURCES = tests/trace/trace.c tests/trace/world.h
 tests_trace_trace_LDADD = libvmpcore.la
 EXTRA_DIST += tests/trace/demote.txt tests/trace/first-start.txt tests/trace/frozen.txt tests/trace/hold-again.txt tests/trace/hold-restart.txt \
-	tests/trace/deaf-primary.txt tests/trace/node-cut.txt tests/trace/reboot.txt tests/trace/switchover.txt \
+	tests/trace/deaf-primary.txt tests/trace/fence.txt tests/trace/fence-reachable.txt \
+	tests/trace/node-cut.txt tests/trace/reboot.txt tests/trace/switchover.txt \
 	tests/trace/two-voters.txt tests/trace/two-voters-old-epoch.txt tests/trace/vm-exit.txt tests/trace/voter-add.txt tests/trace/voter-finish.txt \
 	tests/trace/voter-remove.txt
 

@@ -237,6 +237,43 @@ int cmd_force_primary(struct cli *cli, int argc, char **argv)
 	return done(cli, reply, text);
 }
 
+static int fence(struct cli *cli, const char *what, const char *node)
+{
+	json_t *reply;
+	char text[160];
+	int rc = cli_ask(cli, "fence", json_pack("{s:s s:s s:s}", "what", what, "node", node, "by", "operator"), &reply);
+	if (rc)
+		return rc;
+	snprintf(text, sizeof(text), "%s, %lld ms", strcmp(what, "off") ? "unfenced" : "fenced",
+		 (long long)json_integer_value(json_object_get(reply, "took_ms")));
+	return done(cli, reply, text);
+}
+
+int cmd_fence(struct cli *cli, int argc, char **argv)
+{
+	char line[128];
+	(void)argc;
+	if (!cli->yes) {
+		if (!isatty(STDIN_FILENO))
+			return cli_error(cli, VMP_CTL_FAILED, "this kills the VMs of that node: without a terminal it needs --yes");
+		printf("All leases of %s end, and its VMs are killed; none starts there before it is unfenced.\nType the node's name to go on: ",
+		       argv[0]);
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin))
+			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
+		line[strcspn(line, "\n")] = '\0';
+		if (strcmp(line, argv[0]))
+			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
+	}
+	return fence(cli, "off", argv[0]);
+}
+
+int cmd_unfence(struct cli *cli, int argc, char **argv)
+{
+	(void)argc;
+	return fence(cli, "on", argv[0]);
+}
+
 int cmd_voter(struct cli *cli, int argc, char **argv)
 {
 	json_t *reply;

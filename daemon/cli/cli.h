@@ -42,6 +42,8 @@ int cmd_switchover(struct cli *cli, int argc, char **argv);
 int cmd_hold(struct cli *cli, int argc, char **argv);
 int cmd_unhold(struct cli *cli, int argc, char **argv);
 int cmd_force_primary(struct cli *cli, int argc, char **argv);
+int cmd_fence(struct cli *cli, int argc, char **argv);
+int cmd_unfence(struct cli *cli, int argc, char **argv);
 int cmd_voter(struct cli *cli, int argc, char **argv);
 int cmd_keygen(struct cli *cli, int argc, char **argv);
 int cmd_key(struct cli *cli, int argc, char **argv);

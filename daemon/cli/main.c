@@ -30,6 +30,10 @@ static const struct cli_command commands[] = {
 	 "add, remove   done when the new set is in force everywhere; all other voters have to be up\n"
 	 "lost          a cold start no longer waits for that node's disk, which is lost for good (asks for --yes)", OPT_OUTPUT | OPT_YES, 2, 2,
 	 cmd_voter},
+	{"fence", "NODE", "take all leases of a node away and keep it out, as fence_vmpair does",
+	 "Done when its entries must be closed; its VMs are killed as soon as it hears of it, and none starts there before unfence.\n"
+	 "Asks first; --yes does not. Pacemaker is not told: it sees its members fail there.", OPT_OUTPUT | OPT_YES, 1, 1, cmd_fence},
+	{"unfence", "NODE", "let a fenced node take part again", NULL, OPT_OUTPUT, 1, 1, cmd_unfence},
 	{"keygen", "", "make the key file of this cluster",
 	 "Once, on one node; copy the file to the others. --force replaces an existing file.", OPT_FILE | OPT_FORCE, 0, 0, cmd_keygen},
 	{"key", "rotate | list | add | use ID | drop ID", "change the keys of a running cluster",

@@ -144,6 +144,8 @@ void out_status(const json_t *r)
 		       yes(n, "heard") ? "heard" : "SILENT");
 		if (!yes(n, "voter"))
 			printf(" no voter");
+		if (json_is_object(json_object_get(n, "fenced")))
+			printf(" FENCED");
 		if (yes(n, "abstaining"))
 			printf(" abstaining");
 		if (num(n, "rtt_us"))

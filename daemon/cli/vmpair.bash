@@ -21,7 +21,7 @@ _vmpair() {
 			key) words="rotate list add use drop" ;;
 			use | drop) words=$(vmpair key list 2> /dev/null | awk '{print $2}') ;;
 			esac
-		elif [[ $cmd == voter ]]; then
+		elif [[ $cmd == voter || $cmd == fence || $cmd == unfence ]]; then
 			if [[ $prev == voter ]]; then
 				words="add remove lost"
 			else

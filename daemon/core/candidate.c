@@ -11,6 +11,8 @@ static bool member_gone(const struct vmp_core *c, const struct vmp_pair *p, uint
 		return true;
 	if (node == c->node)
 		return any ? !p->running : p->member != member;
+	if (vmp_barred(c, node))
+		return true;	/* B6 */
 	v = vmp_voter_idx(c, node);
 	if (v == VMP_MAX_VOTERS)
 		return false;
@@ -71,6 +73,10 @@ static bool want(const struct vmp_core *c, const struct vmp_pair *p, uint64_t no
 	}
 	if (c->rec.abstaining) {
 		*ret_reason = VMP_REASON_ABSTAINING;
+		return false;
+	}
+	if (vmp_barred(c, c->node) && !BUG(c, BAR_GRANTED)) {	/* B4 */
+		*ret_reason = VMP_REASON_BARRED;
 		return false;
 	}
 	if (p->promote.deadline_ns) {
@@ -351,6 +357,10 @@ void vmp_on_grant(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant
 	struct vmp_pair *p = vmp_pair_find(c, g->pair);
 	struct vmp_attempt *at;
 
+	if (vmp_pair_is_bar(g->pair)) {
+		vmp_bar_granted(s, v, g);
+		return;
+	}
 	if (g->pair == VMP_PAIR_VOTERS && !is_probe) {
 		vmp_voters_granted(s, v, g);
 		return;
@@ -416,6 +426,10 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 	struct vmp_pair *p = vmp_pair_find(c, r->pair);
 	struct vmp_attempt *at;
 
+	if (vmp_pair_is_bar(r->pair)) {
+		vmp_bar_refused(s, r);
+		return;
+	}
 	if (r->pair == VMP_PAIR_VOTERS) {
 		vmp_voters_refused(s, c->config.voter[v].node, r);
 		return;

@@ -5,6 +5,7 @@
 #define MEMBERS_EVERY_NS 200000000ull
 #define ROOM_ACTIONS 32		/* what one pair needs at most in a tick */
 #define ROOM_MSGS 10
+#define VMP_KEEP_PAIRS (VMP_MAX_VOTERS + 1)	/* registers kept free for the reserved ones */
 
 uint64_t vmp_pair_id(const char *name)
 {
@@ -12,7 +13,7 @@ uint64_t vmp_pair_id(const char *name)
 
 	for (; *name; name++)
 		h = (h ^ (uint8_t)*name) * 1099511628211ull;
-	return h > VMP_PAIR_VOTERS ? h : h + 2;
+	return vmp_pair_reserved(h) ? h / 2 + 2 : h;
 }
 
 /* H = L * (1 - rho) / (1 + rho) - q */
@@ -181,6 +182,14 @@ struct vmp_pair *vmp_pair_get(struct vmp_core *c, uint64_t id)
 
 	if (p || !id || c->n_pairs == VMP_MAX_PAIRS)
 		return p;
+	if (!vmp_pair_reserved(id) && c->n_pairs >= VMP_MAX_PAIRS - VMP_KEEP_PAIRS) {
+		unsigned int i, n = VMP_KEEP_PAIRS;
+
+		for (i = 0; i < c->n_pairs; i++)
+			n -= n && vmp_pair_reserved(c->pair[i].id);
+		if (c->n_pairs + n >= VMP_MAX_PAIRS)
+			return NULL;	/* fencing must not fail for lack of a register */
+	}
 	p = &c->pair[c->n_pairs++];
 	memset(p, 0, sizeof *p);
 	p->id = p->reg.pair = id;
@@ -292,6 +301,8 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 	}
 	p->released = r->released;
 	/* X1; a hold granted before outlives L and was written for this */
+	if (vmp_pair_is_bar(p->id))
+		return;
 	if (p->id == VMP_PAIR_VOTERS) {
 		p->guard_ns = now + c->lease_ns;
 		p->epoch = r->own_epoch;
@@ -369,6 +380,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 		c->finish_ns = init->now_ns + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
 	for (i = 0; i < init->n_records; i++)
 		restore(c, &init->record[i], same_boot, init->now_ns);
+	vmp_bar_init(c);
 	vmp_recovery_init(c, !same_boot, init->now_ns);
 	c->rec.no_disk = !same_boot && init->no_disk;
 	c->fresh = true;
@@ -490,6 +502,7 @@ static void on_tick(struct vmp_step *s)
 		members_send(s);
 	vmp_recovery_run(s);
 	vmp_voters_run(s);
+	vmp_bar_run(s);
 	c->more = false;
 	for (i = 0; i < c->n_pairs; i++) {
 		if (s->out->n_actions + ROOM_ACTIONS > VMP_MAX_ACTIONS || s->out->n_msgs + ROOM_MSGS > VMP_MAX_MSGS) {
@@ -788,10 +801,11 @@ static bool event_valid(const struct vmp_event *ev)
 	case VMP_EV_FENCED:
 	case VMP_EV_VOTERS:
 	case VMP_EV_LOST_DISKS: return ev->node;
+	case VMP_EV_BAR: return ev->node && ev->deadline_ns;
 	case VMP_EV_PROMOTE:
-	case VMP_EV_FORCE: return ev->pair > VMP_PAIR_VOTERS && ev->deadline_ns;
+	case VMP_EV_FORCE: return !vmp_pair_reserved(ev->pair) && ev->deadline_ns;
 	case VMP_EV_COUNT: return false;
-	default: return ev->type < VMP_EV_COUNT && ev->pair > VMP_PAIR_VOTERS;
+	default: return ev->type < VMP_EV_COUNT && !vmp_pair_reserved(ev->pair);
 	}
 }
 
@@ -840,6 +854,7 @@ static void on_event(struct vmp_step *s, const struct vmp_event *ev)
 	case VMP_EV_CLOCK_JUMP: on_clock_jump(s); return;
 	case VMP_EV_LOST_DISKS: on_lost_disks(s, ev); return;
 	case VMP_EV_VOTERS: vmp_on_voters(s, ev); return;
+	case VMP_EV_BAR: vmp_on_bar(s, ev); return;
 	case VMP_EV_PERSIST_FAILED: on_persist_failed(s, p); return;
 	default: break;
 	}
@@ -938,6 +953,7 @@ uint64_t vmp_core_deadline(const struct vmp_core *c)
 	if (c->rec.abstaining)
 		vmp_min(&at, c->rec.waited ? c->rec.next_ns : c->rec.until_ns);
 	vmp_voters_deadline(c, &at);
+	vmp_bar_deadline(c, &at);
 	for (i = 0; i < c->n_pairs; i++) {
 		const struct vmp_pair *p = &c->pair[i];
 

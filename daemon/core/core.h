@@ -30,6 +30,13 @@
  * -EEXIST its node id is a voter with another voter id: remove that one first; -EINVAL a node cannot remove itself; -ENOSPC set full.
  * A node that is not heard may be removed when all others are up; from three voters to two needs both that stay (T3).
  * Progress: vmp_core_node_view(). The version of a configuration is the proposer's epoch of VMP_PAIR_VOTERS, 1 for the first.
+ *
+ * Barring a node (our extension of the protocol, rules B1 to B6 in bar.c): VMP_EV_BAR with node, on (bar, else lift), op, deadline_ns and
+ * member = enum vmp_bar_by. OP_DONE 0: a majority has recorded it, and to bar: every lease of that node is over, and it gets none and opens
+ * no entry until the bar is lifted; -ETIMEDOUT: not reached before the deadline, the outcome is open (reason: no-majority, or guard-not-clear
+ * with fewer than three voters, where leases have no end); -ECANCELED: the opposite was asked for here; -EBUSY too many at once;
+ * -ENOSPC no register is left. VMP_ACT_END_MEMBERS: this node is barred, or was: end all its VMs at once and
+ * without asking anybody, and start none while vmp_core_barred().
  */
 #ifndef VMP_CORE_H
 #define VMP_CORE_H
@@ -46,7 +53,9 @@
 #define VMP_HB_STATES 4	/* states in one HEARTBEAT */
 #define VMP_ACK_REGS 8		/* registers of unsupported pairs in one ACK */
 #define VMP_SEND_RING 64	/* heartbeats whose send time is remembered */
-#define VMP_PAIR_VOTERS 1	/* M1: the reserved pair whose holder may change the voter set; no pair name hashes to it */
+#define VMP_PAIR_VOTERS 1	/* M1: the reserved pair whose holder may change the voter set */
+#define VMP_PAIR_BAR(node) (0xffffffffffffff00ull + (node))	/* the register that says whether a node is barred */
+#define VMP_BAR_REQS 4		/* requests that may wait for one bar */
 
 #define VMP_NEVER UINT64_MAX
 
@@ -54,6 +63,22 @@
 static inline uint8_t vmp_epoch_node(uint64_t epoch)
 {
 	return (uint8_t)epoch;
+}
+
+static inline bool vmp_pair_is_bar(uint64_t id)
+{
+	return id > VMP_PAIR_BAR(0);
+}
+
+static inline uint8_t vmp_pair_bar_node(uint64_t id)
+{
+	return (uint8_t)id;
+}
+
+/* Not of a pair that somebody named. */
+static inline bool vmp_pair_reserved(uint64_t id)
+{
+	return id <= VMP_PAIR_VOTERS || id >= VMP_PAIR_BAR(0);
 }
 
 static inline uint64_t vmp_epoch_counter(uint64_t epoch)
@@ -71,7 +96,8 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(NONE, "none") X(PROMOTE, "promote") X(DEMOTE, "demote") X(SWITCHOVER, "switchover") X(FORCE, "force") \
 	X(VM_EXIT, "vm-exit") X(NODE_LOST, "node-lost") X(TAKEOVER, "takeover") X(PEER_LINK, "peer-link") X(REMOVED, "removed") \
 	X(HIGHER_STATE, "higher-state") X(RECLAIM, "reclaim") X(RESUME, "resume") X(ATTEMPT_FAILED, "attempt-failed") \
-	X(PERSIST_FAILED, "persist-failed") X(CLOCK_JUMP, "clock-jump") X(RETURN, "return") X(VOTERS, "voters")
+	X(PERSIST_FAILED, "persist-failed") X(CLOCK_JUMP, "clock-jump") X(RETURN, "return") X(VOTERS, "voters") \
+	X(BARRED, "barred")
 
 /* Why something was refused or is not being done; texts for people come from vmp_reason_text(). */
 #define VMP_REASONS(X) \
@@ -81,7 +107,8 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(NO_PAIR, "unknown-pair") X(NO_MEMBER, "no-ready-member") X(NO_STANDBY, "no-in-sync-standby") X(FROZEN, "frozen") \
 	X(NOT_HOLDER, "not-holder") X(BUSY, "busy") X(MEMBER_ALIVE, "recorded-member-may-be-alive") X(NO_MAJORITY, "no-majority") \
 	X(TIMEOUT, "time-limit") X(SUPERSEDED, "superseded") X(TABLE_FULL, "table-full") X(NO_QUORUM_CONFIG, "no-configuration") \
-	X(PERSIST, "cannot-write") X(HELD_ELSEWHERE, "held-elsewhere") X(LEASE, "no-lease") X(VOTERS, "voter-set-rule")
+	X(PERSIST, "cannot-write") X(HELD_ELSEWHERE, "held-elsewhere") X(LEASE, "no-lease") X(VOTERS, "voter-set-rule") \
+	X(BARRED, "node-barred")
 
 /* Points of the time line that `vmpair why` shows; a, b, c as noted. */
 #define VMP_NOTES(X) \
@@ -109,7 +136,9 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(CONFIG, "configuration")	/* a = version, b = voters, c = 1 when settled (no pair) */ \
 	X(HELD, "hold")			/* a = epoch, b = end of the held lease */ \
 	X(FORCED, "forced")		/* a = epoch: a voter granted by force */ \
-	X(REBOOTED, "rebooted")		/* a = epoch of an earlier boot of this node, released */
+	X(REBOOTED, "rebooted")		/* a = epoch of an earlier boot of this node, released */ \
+	X(BARRED, "barred")		/* a = node, b = node that wrote it, c = enum vmp_bar_by (no pair) */ \
+	X(UNBARRED, "unbarred")		/* as before */
 
 #define VMP_MSG_TYPES(X) \
 	X(HEARTBEAT, "heartbeat") X(ACK, "ack") X(CLAIM, "claim") X(PROBE, "probe") X(PROBE_OK, "probe_ok") X(GRANT, "grant") \
@@ -122,12 +151,12 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(PEER_LINK, "peer-link") X(PROMOTE, "promote") X(DEMOTE, "demote") X(SWITCHOVER, "switchover") X(FORCE, "force") \
 	X(FREEZE, "freeze") X(HOLD, "hold") X(UNHOLD, "unhold") X(CLOSED, "closed") X(RELAY_READY, "relay-ready") \
 	X(PERSIST_FAILED, "persist-failed") X(FENCED, "fenced") X(CLOCK_JUMP, "clock-jump") X(VOTERS, "voters") X(LOST_DISKS, "lost-disks") \
-	X(IN_SYNC, "in-sync")
+	X(IN_SYNC, "in-sync") X(BAR, "bar")
 
 #define VMP_ACTIONS(X) \
 	X(PERSIST, "persist") X(PERSIST_CONFIG, "persist-config") X(SEND, "send") X(ENTRY_OPEN, "entry-open") \
 	X(ENTRY_REFRESH, "entry-refresh") X(ENTRY_CLOSE, "entry-close") X(RELAY_FENCE, "relay-fence") X(MODE, "mode") \
-	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note")
+	X(ROLE, "role") X(OP_DONE, "op-done") X(NOTE, "note") X(END_MEMBERS, "end-members")
 
 /* How far a change of the voter set has come (M2). */
 #define VMP_CHANGE_PHASES(X) \
@@ -262,6 +291,7 @@ struct vmp_msg_claim {		/* CLAIM and PROBE */
 
 struct vmp_msg_grant {		/* GRANT, PROBE_OK */
 	uint64_t pair, epoch, nonce;
+	uint64_t bar;		/* register of a bar: epoch of the newest bar known to this voter */
 };
 
 struct vmp_msg_refuse {		/* answer to CLAIM, PROBE and PUT */
@@ -280,6 +310,7 @@ struct vmp_msg_put {
 
 struct vmp_msg_put_ok {
 	uint64_t pair, epoch, seq;
+	uint64_t remain_ns;	/* register of a bar: time for which guards of this voter cover pairs of that node; VMP_NEVER: no end (B2) */
 };
 
 struct vmp_msg_hold {		/* HOLD, HOLD_OK, UNHOLD */
@@ -352,17 +383,18 @@ struct vmp_policy {
 
 struct vmp_event {
 	uint8_t type;		/* enum vmp_event_type */
-	uint8_t node;		/* MSG: sender; FENCED, VOTERS, LOST_DISKS: node; IN_SYNC: the standby's node */
-	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up */
+	uint8_t node;		/* MSG: sender; FENCED, VOTERS, LOST_DISKS, BAR: node; IN_SYNC: the standby's node */
+	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up;
+				 * BAR: bar (else lift) */
 	bool ready;		/* MEMBER; PEER_LINK down: it had worked since this node holds the pair */
 	uint64_t now_ns;
 	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs; with PERSIST_FAILED: the configuration */
-	uint64_t op;		/* PROMOTE ... VOTERS: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE;
+	uint64_t op;		/* PROMOTE ... VOTERS, BAR: request id given back by OP_DONE (0: no answer wanted); CLOSED: op of ENTRY_CLOSE;
 				 * IN_SYNC: op of the MODE wait it answers (D2: holds everything up to that), else 0 */
 	uint64_t epoch;		/* CLOSED, RELAY_READY */
 	uint64_t member;	/* MEMBER: content id, 0 = none. IN_SYNC: the standby's. FENCED: boot id.
-				 * VOTERS: voter id to add, 0: as heard from the node */
-	uint64_t deadline_ns;	/* PROMOTE, FORCE, VOTERS: give up at */
+				 * VOTERS: voter id to add, 0: as heard from the node. BAR: enum vmp_bar_by */
+	uint64_t deadline_ns;	/* PROMOTE, FORCE, VOTERS, BAR: give up at */
 	uint32_t ms;		/* HOLD */
 	struct vmp_policy policy;	/* PAIR_ADD: also changes the policy of a pair that exists */
 	struct vmp_msg msg;	/* MSG */
@@ -548,6 +580,23 @@ struct vmp_change {		/* section 12: a change of the voter set driven by this nod
 	struct vmp_request req;
 };
 
+/* At whose request a node was barred, or its bar lifted. */
+enum vmp_bar_by { VMP_BAR_BY_NOBODY, VMP_BAR_BY_AGENT, VMP_BAR_BY_OPERATOR };
+
+struct vmp_bar {		/* a bar that this node sets or lifts */
+	uint8_t node, by;	/* node 0: free */
+	bool lift;
+	uint8_t phase;
+	uint8_t granted, ok;	/* bit per voter */
+	uint8_t reason;
+	uint64_t epoch, nonce, first_ns, next_ns;
+	uint64_t last_bar;	/* newest bar that a majority knows of */
+	uint64_t clear_ns[VMP_MAX_VOTERS];	/* B2: from when on this voter protects nothing of the node; 0: not known */
+	uint64_t grace_ns;	/* B5: the node itself is waited for until here */
+	struct vmp_state state;
+	struct vmp_request req[VMP_BAR_REQS];
+};
+
 struct vmp_core {
 	/* parameters */
 	uint8_t node, self;	/* self: own voter index; VMP_MAX_VOTERS when not in the configuration */
@@ -580,6 +629,9 @@ struct vmp_core {
 	struct vmp_peer peer[VMP_MAX_VOTERS];
 	struct vmp_recovery rec;
 	struct vmp_change change;
+	struct vmp_bar bar[VMP_MAX_VOTERS];
+	uint64_t bar_seen;	/* B3: the newest bar of this node that was acted upon */
+	bool bar_due;		/* a bar has changed: see with the next tick, now, what follows from it */
 	uint8_t n_pairs;
 	struct vmp_pair pair[VMP_MAX_PAIRS];
 #ifdef VMP_CORE_BUGS
@@ -646,10 +698,22 @@ struct vmp_node_view {
 int vmp_core_pair_view(const struct vmp_core *c, uint64_t pair, uint64_t now_ns, struct vmp_pair_view *ret);
 void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_node_view *ret);
 
+struct vmp_bar_view {
+	bool known;		/* it has been barred some time */
+	bool barred;
+	bool busy;		/* this node is setting or lifting a bar */
+	uint8_t writer;		/* node that wrote what is known */
+	uint8_t by;		/* enum vmp_bar_by */
+	uint64_t epoch;
+};
+
+/* Whether a node is barred, as far as is known here. */
+bool vmp_core_barred(const struct vmp_core *c, uint8_t node, struct vmp_bar_view *ret);
+
 /* H2: end of the lease of a pair, from own send times only; 0 when the pair is not held here. */
 uint64_t vmp_core_lease_end(const struct vmp_core *c, uint64_t pair);
 
-/* FNV-1a 64 of a pair name; never 0 nor VMP_PAIR_VOTERS. */
+/* FNV-1a 64 of a pair name; never a reserved id. */
 uint64_t vmp_pair_id(const char *name);
 
 /* core_str.c: one stable line (no newline) for an event with everything it caused; returns the length it needs, like snprintf.

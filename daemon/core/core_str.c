@@ -56,6 +56,7 @@ const char *vmp_reason_text(unsigned int reason)
 	case VMP_REASON_HELD_ELSEWHERE: return "another node became primary";
 	case VMP_REASON_LEASE: return "there is no lease";
 	case VMP_REASON_VOTERS: return "the voter set changes by one voter at a time, with all voters up";
+	case VMP_REASON_BARRED: return "the node is fenced";
 	case VMP_REASON_COUNT: break;
 	}
 	return "?";
@@ -265,6 +266,8 @@ static void put_msg(struct text *t, const struct vmp_msg *m)
 	case VMP_MSG_PROBE_OK:
 		key_x(t, "pair", m->u.grant.pair);
 		key_e(t, "epoch", m->u.grant.epoch);
+		if (m->u.grant.bar)
+			key_e(t, "bar", m->u.grant.bar);
 		break;
 	case VMP_MSG_REFUSE:
 		key_x(t, "pair", m->u.refuse.pair);
@@ -281,6 +284,8 @@ static void put_msg(struct text *t, const struct vmp_msg *m)
 		key_x(t, "pair", m->u.put_ok.pair);
 		key_e(t, "epoch", m->u.put_ok.epoch);
 		key_u(t, "seq", m->u.put_ok.seq);
+		if (m->u.put_ok.remain_ns)
+			key_t(t, "remain", m->u.put_ok.remain_ns, 0);
 		break;
 	case VMP_MSG_HOLD:
 	case VMP_MSG_HOLD_OK:
@@ -346,6 +351,8 @@ static bool note_has_epoch(unsigned int note)
 	case VMP_NOTE_RECOVERED:
 	case VMP_NOTE_FIRST_START:
 	case VMP_NOTE_CONFIG:
+	case VMP_NOTE_BARRED:
+	case VMP_NOTE_UNBARRED:
 		return false;
 	default:
 		return true;
@@ -362,6 +369,7 @@ static void put_action(struct text *t, const struct vmp_out *out, unsigned int i
 	switch ((enum vmp_action_type)a->type) {
 	case VMP_ACT_PERSIST:
 	case VMP_ACT_PERSIST_CONFIG:
+	case VMP_ACT_END_MEMBERS:
 	case VMP_ACT_COUNT:
 		break;
 	case VMP_ACT_SEND:

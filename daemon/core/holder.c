@@ -101,7 +101,8 @@ void vmp_heartbeat_send(struct vmp_step *s)
 			st = &p->own;
 		else if (p->role != VMP_ROLE_NONE)
 			continue;
-		if (!st->epoch || st->holder != c->node)
+		/* everybody tells of bars: who set one may be gone when the barred node comes back (B3) */
+		if (!st->epoch || (st->holder != c->node && !vmp_pair_is_bar(p->id)))
 			continue;
 		hb->state[hb->n_states].pair = p->id;
 		hb->state[hb->n_states++].state = *st;
@@ -280,6 +281,8 @@ void vmp_on_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_
 
 	if (ok->pair == VMP_PAIR_VOTERS)
 		vmp_voters_put_ok(s, v, ok);
+	if (vmp_pair_is_bar(ok->pair))
+		vmp_bar_put_ok(s, v, ok);
 	if (!p || !p->put.goal)
 		return;
 	vmp_pair_run(s, p);	/* C2, C3, H6: what has ended in the meantime takes no answers */
@@ -297,7 +300,7 @@ static bool standby_well(const struct vmp_core *c, const struct vmp_pair *p, uns
 {
 	const uint8_t both = VMP_MEMBER_RUNNING | VMP_MEMBER_READY;
 
-	return v < c->config.n && v != c->self && vmp_peer_alive(c, v, now) && p->peer[v].member &&
+	return v < c->config.n && v != c->self && vmp_peer_alive(c, v, now) && p->peer[v].member && !vmp_barred(c, c->config.voter[v].node) &&
 	       (!member || p->peer[v].member == member) && (p->peer[v].flags & both) == both;
 }
 

@@ -97,6 +97,20 @@ void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_rel
 void vmp_on_hold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h);
 void vmp_on_unhold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h);
 
+/* bar.c */
+bool vmp_barred(const struct vmp_core *c, uint8_t node);
+uint64_t vmp_bar_remain(const struct vmp_core *c, uint8_t node, uint64_t now);
+void vmp_bar_tell(struct vmp_step *s, uint8_t to, uint8_t node);
+void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p);
+void vmp_bar_init(struct vmp_core *c);
+void vmp_on_bar(struct vmp_step *s, const struct vmp_event *ev);
+void vmp_bar_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g);
+void vmp_bar_refused(struct vmp_step *s, const struct vmp_msg_refuse *r);
+void vmp_bar_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_ok *ok);
+void vmp_bar_renumber(struct vmp_step *s);
+void vmp_bar_run(struct vmp_step *s);
+void vmp_bar_deadline(const struct vmp_core *c, uint64_t *at);
+
 /* candidate.c: section 6, H5 */
 void vmp_candidate_run(struct vmp_step *s, struct vmp_pair *p);
 void vmp_candidate_deadline(const struct vmp_core *c, const struct vmp_pair *p, uint64_t *at);

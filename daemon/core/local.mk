@@ -8,6 +8,7 @@ VMP_CORE_SOURCES = \
 	%D%/holder.c \
 	%D%/recovery.c \
 	%D%/voters.c \
+	%D%/bar.c \
 	%D%/core_str.c
 libvmpcore_la_SOURCES = $(VMP_CORE_SOURCES) \
 	%D%/agree.c %D%/agree.h \

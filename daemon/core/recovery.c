@@ -131,10 +131,13 @@ static void finish(struct vmp_step *s, bool cold)
 		if (!p)
 			continue;
 		merge_promised(&p->reg.promised, &rec->reg[i].promised);
-		if (vmp_state_cmp(&rec->reg[i].state, &p->reg.state) > 0)
+		if (vmp_state_cmp(&rec->reg[i].state, &p->reg.state) > 0) {
 			p->reg.state = rec->reg[i].state;
-		else if (!vmp_state_cmp(&rec->reg[i].state, &p->reg.state))
+			if (vmp_pair_is_bar(p->id))
+				vmp_bar_changed(s, p);
+		} else if (!vmp_state_cmp(&rec->reg[i].state, &p->reg.state)) {
 			p->reg.state.cold |= rec->reg[i].state.cold;
+		}
 	}
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
@@ -143,7 +146,7 @@ static void finish(struct vmp_step *s, bool cold)
 		if (p->reg.state.epoch > pr->epoch)
 			*pr = (struct vmp_promised){ .epoch = p->reg.state.epoch, .node = p->reg.state.holder };
 		pr->own = false;
-		if (p->reg.state.epoch && cold)
+		if (p->reg.state.epoch && cold && !vmp_pair_is_bar(p->id))
 			p->reg.state.cold = true;	/* X5: no member is in sync */
 		if (pr->epoch || !vmp_timers_static(c))
 			vmp_guard(s, p);
@@ -156,7 +159,7 @@ static void finish(struct vmp_step *s, bool cold)
 		vmp_check_higher(s, p);
 		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. But what it
 		 * proposed as a voter set may still be adopted. */
-		if (p->id != VMP_PAIR_VOTERS && pr->node == c->node && pr->boot && pr->boot != c->boot &&
+		if (!vmp_pair_reserved(p->id) && pr->node == c->node && pr->boot && pr->boot != c->boot &&
 		    (!pr->released || vmp_timers_static(c))) {
 			p->rel_epoch = pr->epoch;
 			p->rel_boot = pr->boot;

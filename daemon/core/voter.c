@@ -6,7 +6,7 @@
  * are over. The reserved pair is safe without its guard, which only keeps proposers out of each other's way. */
 bool vmp_guard_forever(const struct vmp_core *c, const struct vmp_pair *p)
 {
-	if (p->id == VMP_PAIR_VOTERS || (c->settled && vmp_voter_idx(c, p->reg.promised.node) == VMP_MAX_VOTERS))
+	if (vmp_pair_reserved(p->id) || (c->settled && vmp_voter_idx(c, p->reg.promised.node) == VMP_MAX_VOTERS))
 		return false;
 	return vmp_timers_static(c) || c->from_static;
 }
@@ -14,6 +14,8 @@ bool vmp_guard_forever(const struct vmp_core *c, const struct vmp_pair *p)
 /* "guard[p] = now + L": always a maximum (H8). */
 void vmp_guard(struct vmp_step *s, struct vmp_pair *p)
 {
+	if (vmp_pair_is_bar(p->id))
+		return;		/* nobody holds it; epochs order who writes it */
 	vmp_max(&p->guard_ns, vmp_guard_forever(s->c, p) ? VMP_NEVER : s->now + s->c->lease_ns);
 }
 
@@ -38,7 +40,7 @@ bool vmp_eligible(const struct vmp_core *c, const struct vmp_pair *p, uint8_t no
 {
 	const struct vmp_state *st = &p->reg.state;
 
-	if (!st->epoch || p->id == VMP_PAIR_VOTERS)
+	if (!st->epoch || vmp_pair_reserved(p->id))
 		return true;
 	if (BUG(c, CLAIM_ANY_MEMBER))
 		return true;
@@ -69,6 +71,8 @@ bool vmp_merge_state(struct vmp_step *s, struct vmp_pair *p, const struct vmp_st
 		vmp_guard(s, p);
 	}
 	vmp_persist(s, p);
+	if (vmp_pair_is_bar(p->id))
+		vmp_bar_changed(s, p);
 	vmp_check_higher(s, p);
 	return true;
 }
@@ -81,6 +85,7 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 	struct vmp_msg *msg;
 	uint8_t node = c->config.voter[v].node;
 	unsigned int i, left = hb->n_held;
+	bool barred;
 
 	peer->heard_ns = s->now;
 	peer->boot = hb->boot;
@@ -98,6 +103,7 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 	}
 	if (c->rec.abstaining && !BUG(c, ACK_ABSTAINING))
 		return;
+	barred = vmp_barred(c, node) && !BUG(c, BAR_SUPPORTED);		/* B1 */
 	msg = vmp_msg_new(s, VMP_MSG_ACK);
 	msg->u.ack.inc = hb->inc;
 	msg->u.ack.seq = hb->seq;
@@ -106,7 +112,7 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 		struct vmp_pair *p = vmp_pair_find(c, h->pair);
 		struct vmp_promised *pr = p ? &p->reg.promised : NULL;
 
-		if (p && pr->node == node && !pr->released &&
+		if (p && pr->node == node && !pr->released && (!barred || h->pair == VMP_PAIR_VOTERS) &&
 		    (pr->epoch == h->epoch || BUG(c, SUPPORT_ANY_EPOCH))) {
 			if (!pr->boot)		/* an epoch belongs to one boot (H7), so the boot of a learned promise is this one */
 				pr->boot = hb->boot;
@@ -191,6 +197,10 @@ void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim
 		reason = VMP_REASON_GUARD;		/* V3 c */
 	else if (!cl->force && !vmp_eligible(c, p, node, cl->member))
 		reason = VMP_REASON_NOT_ELIGIBLE;	/* V3 d */
+	if (!reason && !vmp_pair_reserved(cl->pair) && vmp_barred(c, node) && !BUG(c, BAR_GRANTED)) {
+		reason = VMP_REASON_BARRED;		/* B1 */
+		vmp_bar_tell(s, node, node);
+	}
 	if (!probe)
 		vmp_seen(p, cl->epoch);
 	if (reason || (probe && !cl->nonce)) {	/* without a nonce it only asks what we know */
@@ -213,6 +223,7 @@ void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim
 	msg->u.grant.pair = cl->pair;
 	msg->u.grant.epoch = cl->epoch;
 	msg->u.grant.nonce = cl->nonce;
+	msg->u.grant.bar = vmp_pair_is_bar(p->id) ? p->reg.state.sync_member : 0;
 	vmp_send(s, node, msg);
 }
 
@@ -228,6 +239,8 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 	struct vmp_msg *msg;
 	int cmp;
 
+	if (vmp_pair_is_bar(put->pair) && st->sync_node && st->sync_node != vmp_pair_bar_node(put->pair))
+		return;
 	if (!p || !st->epoch || st->holder != node || (vmp_epoch_node(st->epoch) != node && !BUG(c, EPOCH_NOT_UNIQUE)))
 		return;
 	pr = &p->reg.promised;
@@ -242,6 +255,10 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 		reason = VMP_REASON_RELEASED;
 	else if (cmp < 0)
 		reason = VMP_REASON_STATE_LOW;
+	if (!reason && !vmp_pair_reserved(put->pair) && (vmp_barred(c, node) || vmp_barred(c, st->sync_node)) && !BUG(c, BAR_GRANTED)) {
+		reason = VMP_REASON_BARRED;	/* B1 */
+		vmp_bar_tell(s, node, vmp_barred(c, node) ? node : st->sync_node);
+	}
 	vmp_seen(p, st->epoch);
 	if (reason) {
 		refuse(s, node, p, put->pair, st->epoch, 0, reason, false);
@@ -259,7 +276,11 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 	msg->u.put_ok.pair = put->pair;
 	msg->u.put_ok.epoch = st->epoch;
 	msg->u.put_ok.seq = st->seq;
+	if (vmp_pair_is_bar(p->id) && st->sync_node)
+		msg->u.put_ok.remain_ns = vmp_bar_remain(c, st->sync_node, s->now);
 	vmp_send(s, node, msg);
+	if (vmp_pair_is_bar(p->id) && cmp)
+		vmp_bar_changed(s, p);
 	vmp_check_higher(s, p);
 	vmp_pair_run(s, p);
 }
@@ -302,7 +323,7 @@ void vmp_on_hold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *
 	struct vmp_msg *msg;
 
 	if (!p || c->rec.abstaining || h->ms > c->hold_max_ms || p->reg.promised.epoch != h->epoch ||
-	    p->reg.promised.node != node || p->reg.promised.released)
+	    p->reg.promised.node != node || p->reg.promised.released || vmp_barred(c, node))
 		return;
 	vmp_max(&p->guard_ns, s->now + (uint64_t)h->ms * 1000000);
 	vmp_guard(s, p);

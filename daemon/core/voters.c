@@ -122,6 +122,7 @@ static void renumber(struct vmp_step *s, const struct vmp_config *was)
 			vmp_release_begin(s, p, VMP_CAUSE_VOTERS, 0);	/* nobody renews this lease any more */
 	}
 	c->rec.lost = 0;
+	vmp_bar_renumber(s);
 }
 
 static void adopt(struct vmp_step *s, const struct vmp_config *config, const struct vmp_config *previous, bool settled)
@@ -151,7 +152,7 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 	for (i = 0; i < c->n_pairs && config->n < 3; i++) {	/* T1 from here on */
 		struct vmp_pair *p = &c->pair[i];
 
-		if (p->id != VMP_PAIR_VOTERS && p->role == VMP_ROLE_NONE && was.n >= 3)
+		if (!vmp_pair_reserved(p->id) && p->role == VMP_ROLE_NONE && was.n >= 3)
 			vmp_release_claims(c, p);
 	}
 	c->finish_ns = s->now + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
@@ -501,7 +502,7 @@ static bool old_answered(struct vmp_step *s)
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 
-		if (p->id == VMP_PAIR_VOTERS || !p->reg.state.epoch || p->reg.state.cold)
+		if (vmp_pair_reserved(p->id) || !p->reg.state.epoch || p->reg.state.cold)
 			continue;
 		p->reg.state.cold = true;
 		vmp_persist(s, p);
@@ -649,7 +650,7 @@ void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev)
 	for (i = 0; i < c->n_pairs && !ev->on && v != VMP_MAX_VOTERS; i++) {
 		const struct vmp_promised *pr = &c->pair[i].reg.promised;
 
-		if (pr->node == ev->node && !pr->released && c->pair[i].id != VMP_PAIR_VOTERS && s->now < c->pair[i].guard_ns &&
+		if (pr->node == ev->node && !pr->released && !vmp_pair_reserved(c->pair[i].id) && s->now < c->pair[i].guard_ns &&
 		    vmp_peer_alive(c, v, s->now)) {
 			vmp_op_answer(s, ev->op, -EBUSY, VMP_REASON_HELD_ELSEWHERE);
 			return;

@@ -22,11 +22,14 @@
 #define MAX_N 8
 #define MAX_P 2
 #define PV MAX_P		/* the reserved pair of the voter set */
+#define PB(node) (PV + (node))	/* the register of a bar, node 1 .. MAX_N */
+#define MAX_R (PV + MAX_N + 1)	/* all registers */
 #define MAX_REQ 2048
 #define MAX_MEMBERS 64
 #define POOL 8192
 #define HEAP 32768
 #define LEASE_MS 80
+#define BAR_OP 0x100		/* + 2 * node + 1 for off */
 #define HB_MS 15
 #define Q_MS 5
 
@@ -49,7 +52,7 @@ static uint64_t bugs;
 #endif
 
 enum qtype { Q_TICK, Q_MSG, Q_CLOSED, Q_RELAY_READY, Q_IN_SYNC, Q_MEMBER, Q_RESUME, Q_START, Q_VM, Q_FAULT, Q_HEAL, Q_CLIENT, Q_REPL,
-	     Q_CONFIRM, Q_RELAY, Q_MANAGER, Q_FLUSH, Q_STORE, Q_VOTERS, Q_QUIET };
+	     Q_CONFIRM, Q_RELAY, Q_MANAGER, Q_FLUSH, Q_STORE, Q_VOTERS, Q_BAR, Q_QUIET };
 
 struct item {
 	uint64_t at, order;
@@ -92,8 +95,8 @@ struct sim_node {
 	uint64_t boot, inc, voter;
 	uint32_t gen, tick_gen;
 	uint64_t tick_at;
-	struct vmp_record run[MAX_P + 1], disk[MAX_P + 1];
-	bool has_run[MAX_P + 1], has_disk[MAX_P + 1];
+	struct vmp_record run[MAX_R], disk[MAX_R];
+	bool has_run[MAX_R], has_disk[MAX_R];
 	struct vmp_config config;
 	uint64_t joined_l;			/* local time at which it became a voter */
 	bool was_voter;
@@ -102,8 +105,8 @@ struct sim_node {
 	struct gate gate[MAX_P];
 	struct vm vm[MAX_P];
 	struct relay relay[MAX_P];
-	struct vmp_reg seen[MAX_P + 1];		/* for "never fall" */
-	struct vmp_state ever[MAX_P + 1];		/* newest state ever in the register */
+	struct vmp_reg seen[MAX_R];		/* for "never fall" */
+	struct vmp_state ever[MAX_R];		/* newest state ever in the register */
 	bool pending;
 	unsigned int pending_from;
 	struct vmp_out rest;
@@ -146,20 +149,24 @@ static struct world {
 	unsigned int n_held[MAX_P];
 	uint64_t claims[MAX_P + 1][512];
 	unsigned int n_claims[MAX_P + 1];
+	bool barred[MAX_N];		/* off was answered, and no lift can be under way since */
+	uint64_t lift_until[MAX_N];	/* a lift asked for before may come into force until then */
+	bool bar_test;
+	unsigned int bar_wanted;	/* the bar asked for after the last fault: node + 1, 0 none */
 	struct vmp_config set[64];	/* settled voter sets, by version */
 	unsigned int n_sets;
 	const char *violation;
 	char detail[256];
-	uint64_t steps, opens, acks, takeovers, last_check;
+	uint64_t steps, opens, acks, takeovers, last_check, bars;
 	struct vmp_event ev;
 	struct vmp_out out;
 } W;
 
 static bool verbose;
 static unsigned int force_voters;
-static uint64_t total_steps, total_opens, total_acks, total_sets;
+static uint64_t total_steps, total_opens, total_acks, total_sets, total_bars;
 
-static const uint64_t pair_id[MAX_P + 1] = { 0xa, 0xb, VMP_PAIR_VOTERS };
+static const uint64_t pair_id[MAX_P] = { 0xa, 0xb };
 
 /* --- randomness, time ----------------------------------------------------------------------------------------------------- */
 static const uint8_t *script;		/* tests/fuzz/fuzz_core.c: decisions to take instead */
@@ -351,6 +358,8 @@ static void gate_store(unsigned int i, unsigned int p, uint64_t expiry)
 	x->gate[p].by_expiry = true;
 	if (!gate_open(x, p))
 		return;
+	if (W.barred[i])
+		violate("barred-node-opens", "pair %u on node %u", p, i + 1);
 	for (k = 0; k < W.n; k++) {
 		if (k != i && on_wire(&W.node[k], p))
 			violate("one-open-entry", "pair %u open on nodes %u and %u", p, i + 1, k + 1);
@@ -605,6 +614,18 @@ static struct vmp_pair *core_pair(unsigned int i, unsigned int p)
 	return NULL;
 }
 
+static struct vmp_pair *core_reg(unsigned int i, unsigned int r)
+{
+	uint64_t id = r < MAX_P ? pair_id[r] : r == PV ? VMP_PAIR_VOTERS : VMP_PAIR_BAR(r - PV);
+	unsigned int k;
+
+	for (k = 0; k < W.node[i].core.n_pairs; k++) {
+		if (W.node[i].core.pair[k].id == id)
+			return &W.node[i].core.pair[k];
+	}
+	return NULL;
+}
+
 /* A primary's relay looks for a standby, copies everything to it (new content id, I2) and then streams. */
 static void relay_connect(unsigned int i, unsigned int p)
 {
@@ -647,7 +668,8 @@ static void vm_start(unsigned int i, unsigned int p)
 
 	if (!x->up || x->vm[p].member || W.n_members >= MAX_MEMBERS)
 		return;
-	if (!x->daemon || x->pending || x->paused > W.now) {	/* it is the daemon that starts VMs */
+	/* it is the daemon that starts VMs; not on a barred node (B3) */
+	if (!x->daemon || x->pending || x->paused > W.now || vmp_core_barred(&x->core, (uint8_t)(i + 1), &(struct vmp_bar_view){ 0 })) {
 		push((struct item){ .at = W.now + 10 * MS, .type = Q_VM, .node = (uint8_t)i, .pair = (uint8_t)p });
 		return;
 	}
@@ -686,7 +708,7 @@ static void tick_plan(unsigned int i)
 
 static unsigned int core_pair_no(uint64_t id)
 {
-	return id == VMP_PAIR_VOTERS ? PV : id == pair_id[1];
+	return id == VMP_PAIR_VOTERS ? PV : vmp_pair_is_bar(id) ? PB(vmp_pair_bar_node(id)) : id == pair_id[1];
 }
 
 static void daemon_start(unsigned int i, bool same_boot)
@@ -716,7 +738,7 @@ static void daemon_start(unsigned int i, bool same_boot)
 	init.hold_max_ms = LEASE_MS;
 	init.clock_error_permille = 100;
 	init.config = x->config;
-	for (k = 0; k <= MAX_P; k++) {
+	for (k = 0; k < MAX_R; k++) {
 		if (same_boot ? x->has_run[k] : x->has_disk[k])
 			init.record[init.n_records++] = same_boot ? x->run[k] : x->disk[k];
 	}
@@ -808,8 +830,8 @@ static void check_node(unsigned int i)
 	unsigned int p;
 	int which;
 
-	for (p = 0; p <= MAX_P; p++) {
-		const struct vmp_pair *cp = core_pair(i, p);
+	for (p = 0; p < MAX_R; p++) {
+		const struct vmp_pair *cp = core_reg(i, p);
 		const struct vmp_reg *now, *was = &x->seen[p];
 
 		if (!cp)
@@ -968,6 +990,37 @@ static void act_store(unsigned int i, unsigned int p, const struct vmp_action *a
 	relay_flush(i, p);
 }
 
+/* B2: off was answered, so everything of that node has to be over. */
+static void bar_answered(unsigned int k, bool on)
+{
+	unsigned int p;
+
+	if (W.bar_wanted == k + 1 && on)
+		W.bar_wanted = 0;
+	if (!on || W.now < W.lift_until[k])
+		return;
+	say("node %u is barred", k + 1);
+	W.bars++;
+	W.barred[k] = true;
+	for (p = 0; p < W.n_pairs; p++) {
+		if (on_wire(&W.node[k], p))
+			violate("off-before-closed", "pair %u still open on node %u", p, k + 1);
+	}
+}
+
+static void bar_ask(unsigned int i, unsigned int k, bool on, uint64_t limit)
+{
+	if (!W.node[i].up || !W.node[i].daemon || W.node[i].paused > W.now || W.node[i].pending)
+		return;
+	if (!on) {
+		W.barred[k] = false;
+		if (W.lift_until[k] < W.now + limit * 5 / 4 + MS)
+			W.lift_until[k] = W.now + limit * 5 / 4 + MS;
+	}
+	event(i, (struct vmp_event){ .type = VMP_EV_BAR, .node = (uint8_t)(k + 1), .on = on, .op = BAR_OP + 2 * k + on, .member = VMP_BAR_BY_AGENT,
+				     .deadline_ns = local_at(&W.node[i], W.now) + limit });
+}
+
 /* Returns false when the list was given up (crash, failed write). */
 static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, uint64_t computed_at)
 {
@@ -1078,7 +1131,14 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 					W.claims[p][W.n_claims[p]++] = a->a;
 			}
 			break;
+		case VMP_ACT_END_MEMBERS:
+			for (v = 0; v < W.n_pairs; v++)
+				push((struct item){ .at = W.now + rnd_to(MS), .type = Q_VM, .node = (uint8_t)i, .pair = (uint8_t)v, .b = 1 });
+			break;
 		case VMP_ACT_OP_DONE:
+			if (a->op >= BAR_OP && !a->rc)
+				bar_answered((unsigned int)(a->op - BAR_OP) / 2, a->op & 1);
+			break;
 		case VMP_ACT_COUNT:
 			break;
 		}
@@ -1102,6 +1162,7 @@ static void see_cold_start(const struct vmp_out *out)
 			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;
 		}
 		W.n_claims[PV] = 0;
+		memset(W.barred, 0, sizeof W.barred);
 	}
 }
 
@@ -1322,6 +1383,12 @@ static void go_quiet(void)
 		for (p = 0; p < W.n_pairs && x->up; p++)
 			event(i, (struct vmp_event){ .type = VMP_EV_PEER_LINK, .pair = pair_id[p], .on = true });
 	}
+	if (W.bar_test)
+		push((struct item){ .at = W.now + 400 * MS, .type = Q_BAR, .from = (uint8_t)rnd_to(W.n), .b = 1 });
+	for (i = 0; i < W.n && W.bar_test; i++) {
+		if (chance(5000))
+			bar_ask((unsigned int)rnd_to(W.n), i, false, 300 * MS);
+	}
 }
 
 static void check_liveness(void)
@@ -1333,11 +1400,14 @@ static void check_liveness(void)
 
 		for (i = 0; i < W.n; i++) {
 			open |= gate_open(&W.node[i], p);
-			possible |= W.node[i].up && W.node[i].vm[p].member && is_voter(i, i);
+			possible |= W.node[i].up && W.node[i].vm[p].member && is_voter(i, i) &&
+				    !vmp_core_barred(&W.node[i].core, (uint8_t)(i + 1), &(struct vmp_bar_view){ 0 });
 		}
 		if (possible && !open)
 			violate("liveness", "pair %u has no open entry after 10 L of quiet", p);
 	}
+	if (W.bar_wanted)
+		violate("bar-liveness", "node %u cannot be barred", W.bar_wanted);
 }
 
 static void handle(struct item *it)
@@ -1395,7 +1465,9 @@ static void handle(struct item *it)
 			daemon_start(it->node, true);
 		return;
 	case Q_VM:
-		if (hosts(it->node, it->pair))
+		if (it->b)
+			vm_kill(it->node, it->pair);
+		else if (hosts(it->node, it->pair))
 			vm_start(it->node, it->pair);
 		return;
 	case Q_FAULT:
@@ -1435,7 +1507,7 @@ static void handle(struct item *it)
 		push((struct item){ .at = W.now + 20 * MS + rnd_to(60 * MS), .type = Q_MANAGER, .pair = it->pair });
 		return;
 	case Q_FLUSH:
-		for (k = 0; k <= MAX_P && x->up; k++) {
+		for (k = 0; k < MAX_R && x->up; k++) {
 			if (x->has_run[k]) {
 				x->disk[k] = x->run[k];
 				x->has_disk[k] = true;
@@ -1450,6 +1522,21 @@ static void handle(struct item *it)
 		if (!W.quiet) {
 			voters_change();
 			push((struct item){ .at = W.now + rnd_to(160 * MS), .type = Q_VOTERS });
+		}
+		return;
+	case Q_BAR:
+		if (it->b) {	/* after the last fault: one that has to succeed */
+			for (k = 0; k < W.n && (!is_voter(k, k) || W.node[k].core.rec.abstaining || !W.node[k].up); k++)
+				;
+			if (k < W.n) {
+				W.bar_wanted = it->from + 1u;
+				bar_ask(k, it->from, true, 2000 * MS);
+			}
+		} else if (!W.quiet) {
+			k = (unsigned int)rnd_to(W.n);
+			for (unsigned int tries = chance(2000) ? 2 : 1; tries--;)
+				bar_ask((unsigned int)rnd_to(W.n), k, tries ? true : chance(6000), chance(5000) ? 100 * MS : 300 * MS);
+			push((struct item){ .at = W.now + rnd_to(200 * MS), .type = Q_BAR });
 		}
 		return;
 	case Q_QUIET:
@@ -1475,6 +1562,7 @@ static void world_init(uint64_t seed)
 	W.voters = force_voters ? force_voters : chance(6000) ? 3 : chance(4000) ? 5 : chance(4000) ? 4 : chance(6000) ? 2 : chance(7000) ? 7 : 1;
 	first = chance(500);
 	change = !first && chance(4000);
+	W.bar_test = chance(4000);
 	W.n = W.voters;
 	if (change && W.n < MAX_N)	/* W.n - W.voters nodes that may be added */
 		W.n += 1 + (unsigned int)rnd_to(W.n < MAX_N - 1 && W.n < 4 ? 2 : 1);
@@ -1519,7 +1607,7 @@ static void world_init(uint64_t seed)
 		}
 	}
 	W.quiet_at = W.now + 600 * MS;
-	W.end_at = W.quiet_at + 250 * MS + (change ? 18 : 10) * LEASE_MS * MS;	/* what a lost proposer began is finished first */
+	W.end_at = W.quiet_at + 250 * MS + (change ? 18 : 10) * LEASE_MS * MS + (W.bar_test ? 8 * LEASE_MS * MS : 0);	/* what a lost proposer began is finished first */
 	for (i = 0; i < W.n; i++) {
 		W.node[i].complete = !first && i < W.voters;
 		daemon_start(i, !first);
@@ -1534,6 +1622,8 @@ static void world_init(uint64_t seed)
 	if (change)
 		push((struct item){ .at = W.now + 20 * MS + rnd_to(200 * MS), .type = Q_VOTERS });
 	push((struct item){ .at = W.quiet_at, .type = Q_QUIET });
+	if (W.bar_test)
+		push((struct item){ .at = W.now + 20 * MS + rnd_to(200 * MS), .type = Q_BAR });
 }
 
 /* One schedule; NULL when all invariants held. */
@@ -1565,6 +1655,7 @@ static const char *run_seed(uint64_t seed)
 	total_opens += W.opens;
 	total_acks += W.acks;
 	total_sets += W.n_sets;
+	total_bars += W.bars;
 	return W.violation;
 }
 
@@ -1594,9 +1685,9 @@ static int run_many(uint64_t seed, uint64_t runs)
 			break;
 	}
 	took = seconds() - start;
-	printf("%llu schedules in %.1f s (%.0f/s): %llu steps, %llu openings, %llu acknowledged requests, %llu voter sets, %llu failed\n",
+	printf("%llu schedules in %.1f s (%.0f/s): %llu steps, %llu openings, %llu acknowledged requests, %llu voter sets, %llu bars, %llu failed\n",
 	       (unsigned long long)i, took, (double)i / took, (unsigned long long)total_steps, (unsigned long long)total_opens,
-	       (unsigned long long)total_acks, (unsigned long long)total_sets, (unsigned long long)failed);
+	       (unsigned long long)total_acks, (unsigned long long)total_sets, (unsigned long long)total_bars, (unsigned long long)failed);
 	return failed ? 1 : 0;
 }
 

@@ -7,7 +7,7 @@
  *
  * commands: cluster N [fresh] | some N VOTERS | voter-add NODE WHO OP | voter-remove NODE WHO OP | add NODE PAIR | member NODE PAIR ID | exit NODE PAIR | promote NODE PAIR OP | demote NODE PAIR OP |
  *   switchover NODE PAIR OP | hold NODE MS OP | run MS | cut A B | heal A B | stop NODE | restart NODE | crash NODE | boot NODE |
- *   fenced NODE OF | freeze NODE | all | # comment
+ *   fenced NODE OF | bar NODE WHO OP | lift NODE WHO OP | freeze NODE | all | # comment
  */
 #include <errno.h>
 
@@ -27,7 +27,7 @@ static void line(const char *text)
 			return;		/* nothing done, or only a heartbeat answered */
 		if (strstr(text, " tick ") && strstr(text, " tick ") < does && !strstr(does, "claim") && !strstr(does, "probe") &&
 		    !strstr(does, "entry-close") && !strstr(does, "entry-open") && !strstr(does, "put ") && !strstr(does, "read") &&
-		    !strstr(does, "note") && !strstr(does, "release"))
+		    !strstr(does, "note") && !strstr(does, "release") && !strstr(does, "op-done") && !strstr(does, "end-members"))
 			return;
 		if (strstr(text, " ack seq=") && strstr(text, " ack seq=") < does && strstr(does, "-> entry-refresh"))
 			return;
@@ -89,6 +89,9 @@ static int command(char *text)
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_FREEZE, .on = true });
 	} else if (!strcmp(cmd, "fenced")) {
 		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_FENCED, .node = (uint8_t)b, .member = 0xb0 + b });
+	} else if (!strcmp(cmd, "bar") || !strcmp(cmd, "lift")) {
+		world_event((unsigned int)a, (struct vmp_event){ .type = VMP_EV_BAR, .node = (uint8_t)b, .on = *cmd == 'b', .op = c,
+								 .member = VMP_BAR_BY_AGENT, .deadline_ns = world.now + 500 * WORLD_MS });
 	} else if (!strcmp(cmd, "cut") || !strcmp(cmd, "heal")) {
 		world_cut((unsigned int)a, (unsigned int)b, *cmd == 'c');
 	} else if (!strcmp(cmd, "drop") && b && b <= world.n) {

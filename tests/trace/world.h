@@ -32,6 +32,7 @@ static struct world {
 	uint64_t expiry[WORLD_MAX + 1];		/* of the pair opened last on the node */
 	int op_rc[64];				/* result of each request, 1 while it runs */
 	unsigned int op_reason[64];
+	unsigned int ended[WORLD_MAX + 1];	/* how often its members were to be ended (B3) */
 	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
@@ -128,6 +129,9 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 				world.op_rc[a->op] = a->rc;
 				world.op_reason[a->op] = a->code;
 			}
+			break;
+		case VMP_ACT_END_MEMBERS:
+			world.ended[node]++;
 			break;
 		default:
 			break;

@@ -122,7 +122,11 @@ static inline void gen_msg(struct vmp_msg *m, unsigned int type, bool full)
 	}
 	case VMP_MSG_GRANT:
 	case VMP_MSG_PROBE_OK:
-		m->u.grant = (struct vmp_msg_grant){ gen(), gen(), gen() };
+		m->u.grant = (struct vmp_msg_grant){ gen(), gen(), gen(), 0 };
+		if (gen() & 1) {	/* a field more for bars */
+			m->u.grant.pair = VMP_PAIR_BAR(7);
+			m->u.grant.bar = gen();
+		}
 		break;
 	case VMP_MSG_REFUSE: {
 		struct vmp_msg_refuse *v = &m->u.refuse;
@@ -143,7 +147,11 @@ static inline void gen_msg(struct vmp_msg *m, unsigned int type, bool full)
 		gen_reg_state(&m->u.put.state);
 		break;
 	case VMP_MSG_PUT_OK:
-		m->u.put_ok = (struct vmp_msg_put_ok){ gen(), gen(), gen() };
+		m->u.put_ok = (struct vmp_msg_put_ok){ gen(), gen(), gen(), 0 };
+		if (gen() & 1) {
+			m->u.put_ok.pair = VMP_PAIR_BAR(7);
+			m->u.put_ok.remain_ns = gen();
+		}
 		break;
 	case VMP_MSG_HOLD:
 	case VMP_MSG_HOLD_OK:

@@ -199,7 +199,7 @@ static void late_grant(void **state)
 	promote(1, 1);
 	world_run(1);			/* the own grant */
 	g = from(2, VMP_MSG_GRANT);
-	g.msg.u.grant = (struct vmp_msg_grant){ P, world.core[1].pair[0].at.epoch, world.core[1].pair[0].at.nonce };
+	g.msg.u.grant = (struct vmp_msg_grant){ P, world.core[1].pair[0].at.epoch, world.core[1].pair[0].at.nonce, 0 };
 	world_event(1, g);
 	assert_int_equal(view(1).role, VMP_ROLE_NONE);
 	world.now += world.core[1].holder_ns;
@@ -220,7 +220,7 @@ static void late_put_ok(void **state)
 	world_cut(1, 3, true);
 	world_run(110);			/* the standby is lost: put sync = none goes out and nobody hears it */
 	assert_int_equal(view(1).mode, VMP_MODE_WAIT);
-	ok.msg.u.put_ok = (struct vmp_msg_put_ok){ P, 1 << 8 | 1, world.core[1].pair[0].put.state.seq };
+	ok.msg.u.put_ok = (struct vmp_msg_put_ok){ P, 1 << 8 | 1, world.core[1].pair[0].put.state.seq, 0 };
 	world.now = world.core[1].pair[0].put.first_ns + world.core[1].holder_ns;
 	world_event(1, ok);
 	assert_int_equal(view(1).mode, VMP_MODE_WAIT);
@@ -745,6 +745,207 @@ static void config_write_fails(void **state)
 	assert_int_equal(world.config[3].n, 4);
 }
 
+/* --- bars (B1 to B6) -------------------------------------------------------------------------------------------------- */
+static void bar(unsigned int node, unsigned int target, bool on, uint64_t op)
+{
+	world_event(node, (struct vmp_event){ .type = VMP_EV_BAR, .node = (uint8_t)target, .on = on, .op = op, .member = VMP_BAR_BY_OPERATOR,
+					      .deadline_ns = world.now + 500 * WORLD_MS });
+}
+
+static bool barred(unsigned int node, unsigned int target)
+{
+	struct vmp_bar_view v;
+
+	return vmp_core_barred(&world.core[node], (uint8_t)target, &v);
+}
+
+static void isolate(unsigned int node, bool on)
+{
+	unsigned int i;
+
+	for (i = 1; i <= world.n; i++)
+		world_cut(node, i, on && i != node);
+}
+
+/* B2: the holder is cut off and cannot be asked; it was granted a hold as well, which outlasts L. */
+static void bar_waits_for_the_gate(void **state)
+{
+	unsigned int holding;
+
+	(void)state;
+	for (holding = 0; holding < 2; holding++) {
+		pair_up(3);
+		if (holding) {
+			world_event(1, (struct vmp_event){ .type = VMP_EV_HOLD, .ms = 300, .op = 2 });
+			world_run(5);
+			assert_int_equal(world.op_rc[2], 0);
+		}
+		isolate(1, true);
+		bar(3, 1, true, 3);
+		world_run(5);
+		assert_true(world_open(1));
+		while (world.op_rc[3] == 1) {
+			world_run(1);
+			assert_false(world.op_rc[3] == 0 && world_open(1));
+		}
+		assert_int_equal(world.op_rc[3], 0);
+		assert_true(barred(2, 1) && barred(3, 1) && !barred(1, 1));
+		world_run(50);
+		assert_true(world_open(2));
+		bar(3, 1, true, 4);	/* "already off" */
+		world_run(20);
+		assert_int_equal(world.op_rc[4], 0);
+		isolate(1, false);
+		world_run(60);
+		assert_true(barred(1, 1));
+		assert_false(world_open(1));
+	}
+}
+
+/* B3, B4, B5 */
+static void barred_node_closes_and_stays_out(void **state)
+{
+	struct vmp_event ev;
+
+	(void)state;
+	pair_up(3);
+	bar(1, 1, true, 2);	/* by itself: it is in a majority */
+	world_run(1);
+	assert_false(world_open(1));
+	world_run(20);
+	assert_int_equal(world.op_rc[2], 0);
+	assert_true(world_open(2));
+	world_event(1, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P });
+	world_event(1, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x12, .on = true, .ready = true });
+	world_run(300);
+	assert_int_equal(view(2).mode, VMP_MODE_ALONE);		/* B6: no standby there */
+	promote(1, 3);
+	world_run(450);
+	assert_int_equal(world.op_rc[3], -ETIMEDOUT);
+	assert_int_equal(world.op_reason[3], VMP_REASON_BARRED);
+	/* B1: a voter does not rely on the node's knowing */
+	ev = claim_of(1, 99, 0x12);
+	ev.msg.u.claim.force = true;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_GRANT), 0);
+	assert_int_equal(sent(VMP_MSG_REFUSE), 1);
+	bar(2, 1, false, 4);
+	world_run(20);
+	assert_int_equal(world.op_rc[4], 0);
+	assert_false(barred(1, 1));
+	world_run(100);
+	assert_int_equal(view(2).mode, VMP_MODE_SYNC);
+}
+
+static void bar_in_minority(void **state)
+{
+	(void)state;
+	pair_up(3);
+	isolate(3, true);
+	bar(3, 1, true, 2);
+	world_run(600);
+	assert_int_equal(world.op_rc[2], -ETIMEDOUT);
+	assert_int_equal(world.op_reason[2], VMP_REASON_NO_MAJORITY);
+	assert_true(world_open(1));
+	assert_false(barred(1, 1));
+}
+
+static void bar_outlives_daemons_and_hosts(void **state)
+{
+	unsigned int i, host;
+
+	(void)state;
+	for (host = 0; host < 2; host++) {
+		pair_up(3);
+		bar(2, 1, true, 2);
+		world_run(50);
+		assert_int_equal(world.op_rc[2], 0);
+		for (i = 1; i <= 3; i++)
+			world_down(i, host);
+		for (i = 1; i <= 3; i++)
+			world_start(i, !host);
+		world_run(1000);
+		for (i = 1; i <= 3; i++)
+			assert_true(barred(i, 1));
+	}
+}
+
+/* B3: it was cut off all the time, and hears only of the lifted bar. */
+static void lifted_bar_ends_members(void **state)
+{
+	uint64_t seen;
+
+	(void)state;
+	pair_up(3);
+	isolate(1, true);
+	bar(2, 1, true, 2);
+	world_run(200);
+	assert_int_equal(world.op_rc[2], 0);
+	bar(3, 1, false, 3);
+	world_run(200);
+	assert_int_equal(world.op_rc[3], 0);
+	isolate(1, false);
+	world_run(100);
+	assert_int_equal(world.ended[1], 1);
+	assert_false(barred(1, 1));
+	seen = world.core[1].bar_seen;
+	bar(2, 1, false, 4);	/* nothing new: nothing is ended for it */
+	world_run(100);
+	assert_int_equal(world.op_rc[4], 0);
+	assert_int_equal(world.core[1].bar_seen, seen);
+	assert_int_equal(world.ended[1], 1);
+}
+
+/* With two voters leases have no end (T1): only the node itself, or its verified end, lets a bar be answered for. */
+static void bar_with_two_voters(void **state)
+{
+	(void)state;
+	pair_up(2);
+	bar(2, 1, true, 2);
+	world_run(50);
+	assert_int_equal(world.op_rc[2], 0);
+	assert_false(world_open(1));
+	assert_true(world_open(2));
+	bar(2, 1, false, 3);
+	world_run(50);
+	assert_int_equal(world.op_rc[3], 0);
+	isolate(2, true);
+	bar(1, 2, true, 4);
+	world_run(600);
+	assert_int_equal(world.op_rc[4], -ETIMEDOUT);
+	assert_true(world_open(2));
+	world_event(1, (struct vmp_event){ .type = VMP_EV_FENCED, .node = 2, .member = 0xb2 });
+	world_down(2, true);
+	bar(1, 2, true, 5);
+	world_run(50);
+	assert_int_equal(world.op_rc[5], 0);
+}
+
+static void bar_requests(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	pair_up(3);
+	for (i = 0; i < VMP_BAR_REQS; i++)
+		bar(2, 1, true, 2 + i);
+	bar(2, 1, true, 10);
+	assert_int_equal(world.op_rc[10], -EBUSY);
+	bar(3, 1, true, 11);	/* two at once */
+	world_run(200);
+	for (i = 0; i < VMP_BAR_REQS; i++)
+		assert_int_equal(world.op_rc[2 + i], 0);
+	assert_int_equal(world.op_rc[11], 0);
+	isolate(2, true);
+	bar(2, 1, true, 12);
+	bar(2, 1, false, 13);
+	assert_int_equal(world.op_rc[12], -ECANCELED);
+	isolate(2, false);
+	world_run(200);
+	assert_int_equal(world.op_rc[13], 0);
+	assert_false(barred(1, 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -761,7 +962,10 @@ int main(void)
 		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
 		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
-		cmocka_unit_test(config_write_fails),
+		cmocka_unit_test(config_write_fails), cmocka_unit_test(bar_waits_for_the_gate),
+		cmocka_unit_test(barred_node_closes_and_stays_out), cmocka_unit_test(bar_in_minority),
+		cmocka_unit_test(bar_outlives_daemons_and_hosts), cmocka_unit_test(lifted_bar_ends_members),
+		cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
 	};
 
 #ifdef VMP_CORE_BUGS

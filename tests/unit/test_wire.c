@@ -141,7 +141,7 @@ static void bytes_of_version_1(void **state)
 	struct vmp_msg m = { .type = VMP_MSG_GRANT, .version = 5, .voter = 0x1122334455667788 };
 
 	(void)state;
-	m.u.grant = (struct vmp_msg_grant){ 0x8000000000000001, 0x301, UINT64_MAX };
+	m.u.grant = (struct vmp_msg_grant){ 0x8000000000000001, 0x301, UINT64_MAX, 0 };
 	assert_int_equal(vmp_wire_encode(&m, buf, sizeof(buf)), sizeof(grant));
 	assert_memory_equal(buf, grant, sizeof(grant));
 	memset(&m, 0, sizeof(m));
