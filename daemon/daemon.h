@@ -148,8 +148,8 @@ struct vmp_member {
 	uint64_t log_expiry_ns;
 };
 
-enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_UNHOLD, VMP_OP_EXIT_HOLD,
-		   VMP_OP_VOTERS, VMP_OP_BAR };
+enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_HOLD_ALL, VMP_OP_UNHOLD,
+		   VMP_OP_EXIT_HOLD, VMP_OP_VOTERS, VMP_OP_BAR };
 
 struct vmp_op {
 	uint64_t id; /* 0 = free */
@@ -206,6 +206,12 @@ struct vmp_daemon {
 	bool stepping;
 	struct vmp_timer core_timer, adapter_timer, slow_timer;
 	struct vmp_op ops[VMP_MAX_OPS];
+	struct { /* hold of all pairs at once: answered when the last one has been */
+		uint64_t token;	/* 0: none under way */
+		unsigned left, held;
+		uint64_t end_ns; /* of the first one to end */
+		char failed[160];
+	} hold_all;
 	bool complete_stored;
 
 	struct vmp_member members[VMP_GATE_MAX_PORTS];

@@ -635,6 +635,33 @@ void vmp_request_switchover(struct vmp_daemon *d, uint64_t token, const char *pa
 	vmp_group_forward(d, token, "switchover", pair);
 }
 
+static const char *not_here(struct vmp_daemon *d, const struct vmp_pair_view *v, int rc, const char *text, char *buf, size_t size)
+{
+	if (rc != -ESTALE || !v->primary || v->primary == d->node)
+		return text;
+	snprintf(buf, size, "%s: ask on %s", text, vmp_node_name(d, v->primary));
+	return buf;
+}
+
+static void hold_all_done(struct vmp_daemon *d, const char *pair, int rc, const char *text, uint64_t end_ns)
+{
+	json_int_t left_ms;
+	char said[200];
+
+	if (rc == 0) {
+		d->hold_all.end_ns = d->hold_all.held++ && d->hold_all.end_ns < end_ns ? d->hold_all.end_ns : end_ns;
+	} else if (!d->hold_all.failed[0]) {
+		snprintf(d->hold_all.failed, sizeof(d->hold_all.failed), "%s: %s", pair, text);
+	}
+	if (--d->hold_all.left)
+		return;
+	left_ms = d->hold_all.held && d->hold_all.end_ns > vmp_now_ns() ? (json_int_t)((d->hold_all.end_ns - vmp_now_ns()) / ms_ns) : 0;
+	snprintf(said, sizeof(said), "%s", d->hold_all.failed);
+	vmp_ctl_reply(d->ctl, d->hold_all.token, said[0] ? VMP_CTL_FAILED : VMP_CTL_OK, said,
+		      json_pack("{s:I s:i}", "until_ms", left_ms, "pairs", (int)d->hold_all.held));
+	d->hold_all.token = 0;
+}
+
 /* --- dispatch ------------------------------------------------------------------------------------------------------------------------ */
 void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason)
 {
@@ -642,6 +669,7 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 	const char *text = rc ? vmp_reason_text(reason) : "";
 	json_int_t took_ms = (json_int_t)((vmp_now_ns() - op->begun_ns) / ms_ns);
 	struct vmp_pair_view v = { 0 };
+	char where[160];
 
 	if (m)
 		vmp_member_view(m, &v);
@@ -680,13 +708,16 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text,
 			      json_pack("{s:I}", "epoch", (json_int_t)v.epoch));
 		break;
+	case VMP_OP_HOLD_ALL:
+		hold_all_done(d, m ? m->name : "", rc, text, v.lease_end_ns);
+		break;
 	case VMP_OP_HOLD:
-		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text,
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, not_here(d, &v, rc, text, where, sizeof(where)),
 			      json_pack("{s:I}", "until_ms",
 					v.lease_end_ns > vmp_now_ns() ? (json_int_t)((v.lease_end_ns - vmp_now_ns()) / ms_ns) : (json_int_t)0));
 		break;
 	case VMP_OP_UNHOLD:
-		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, text, NULL);
+		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, not_here(d, &v, rc, text, where, sizeof(where)), NULL);
 		break;
 	case VMP_OP_VOTERS:
 		vmp_ctl_reply(d->ctl, op->token, rc ? VMP_CTL_FAILED : VMP_CTL_OK, rc ? voters_refused(rc, text) : "",
@@ -699,6 +730,32 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 		if (d->exit_holds && --d->exit_holds == 0)
 			vmp_loop_stop(d->loop);
 		break;
+	}
+}
+
+static void do_hold_all(struct vmp_daemon *d, uint64_t token, uint32_t ms)
+{
+	uint64_t held[ARRAY_SIZE(d->members)];
+	unsigned n = 0;
+
+	if (d->hold_all.token) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "another hold of all pairs is under way", NULL);
+		return;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].used && vmp_member_primary(&d->members[i]))
+			held[n++] = d->members[i].id;
+	if (!n) {
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this node is primary of no pair", NULL);
+		return;
+	}
+	memset(&d->hold_all, 0, sizeof(d->hold_all));
+	d->hold_all.token = token;
+	d->hold_all.left = n;
+	for (unsigned i = 0; i < n; i++) {
+		struct vmp_event ev = { .type = VMP_EV_HOLD, .pair = held[i], .ms = ms };
+
+		vmp_exec_op(d, VMP_OP_HOLD_ALL, token, &ev);
 	}
 }
 
@@ -782,7 +839,7 @@ void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg
 		if (*pair)
 			do_op(d, token, pair, VMP_OP_HOLD, &ev);
 		else
-			vmp_exec_op(d, VMP_OP_HOLD, token, &ev);
+			do_hold_all(d, token, ev.ms);
 	} else if (!strcmp(cmd, "unhold")) {
 		struct vmp_event ev = { .type = VMP_EV_UNHOLD };
 

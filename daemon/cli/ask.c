@@ -199,6 +199,9 @@ int cmd_hold(struct cli *cli, int argc, char **argv)
 	if (rc)
 		return rc;
 	snprintf(text, sizeof(text), "held for %lld ms", (long long)json_integer_value(json_object_get(reply, "until_ms")));
+	if (cli->all)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), ", %lld pairs",
+			 (long long)json_integer_value(json_object_get(reply, "pairs")));
 	return done(cli, reply, text);
 }
 

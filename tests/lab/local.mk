@@ -23,43 +23,11 @@ EXTRA_DIST += \
 	%D%/apps/apps-state \
 	%D%/apps/bank-state \
 	%D%/history.sh \
+	%D%/bench \
+	%D%/faults \
+	%D%/t \
 	%D%/faults.sh \
-	%D%/faults/corosync-kill-primary.sh \
-	%D%/faults/cpu-starved.sh \
-	%D%/faults/disk-full-run.sh \
-	%D%/faults/libvirtd-kill-primary.sh \
-	%D%/faults/loss-30.sh \
-	%D%/faults/loss-70.sh \
-	%D%/faults/node-cut-primary.sh \
-	%D%/faults/node-kill-primary.sh \
-	%D%/faults/node-kill-standby.sh \
-	%D%/faults/oneway-from-primary.sh \
-	%D%/faults/oneway-to-primary.sh \
-	%D%/faults/pacemaker-kill-primary.sh \
-	%D%/faults/partition-all.sh \
-	%D%/faults/partition-primary-alone.sh \
-	%D%/faults/partition-standby-alone.sh \
-	%D%/faults/switchover-storm.sh \
-	%D%/faults/two-vms.sh \
-	%D%/faults/vm-and-node.sh \
-	%D%/faults/vm-freeze-standby.sh \
-	%D%/faults/vm-kill-primary.sh \
-	%D%/faults/vm-kill-standby.sh \
-	%D%/faults/vmpaird-freeze-primary.sh \
-	%D%/faults/vmpaird-freeze-standby.sh \
-	%D%/faults/vmpaird-kill-primary.sh \
-	%D%/faults/vmpaird-kill-standby.sh \
-	%D%/faults/vmpaird-restart-primary.sh \
-	%D%/faults/vmpaird-restart-standby.sh \
 	%D%/bench.sh \
-	%D%/bench/vmpair.sh \
-	%D%/bench/session.sh \
-	%D%/bench/idle.sh \
-	%D%/bench/ipaddr2.sh \
-	%D%/bench/keepalived.sh \
-	%D%/bench/lib.sh \
-	%D%/bench/relay.sh \
-	%D%/bench/virtualdomain.sh \
 	%D%/demo.sh \
 	%D%/lab.sh \
 	%D%/lib.sh \
@@ -67,20 +35,6 @@ EXTRA_DIST += \
 	%D%/ops.sh \
 	%D%/pair.sh \
 	%D%/run-tests.sh \
-	%D%/t/bad-input.sh \
-	%D%/t/cib-examples.sh \
-	%D%/t/daemons.sh \
-	%D%/t/gate-faults.sh \
-	%D%/t/lab.sh \
-	%D%/t/network.sh \
-	%D%/t/ocf-tester.sh \
-	%D%/t/history-journal.sh \
-	%D%/t/history-mirror.sh \
-	%D%/t/live.sh \
-	%D%/t/members.sh \
-	%D%/t/operate.sh \
-	%D%/t/reboots.sh \
-	%D%/t/voters.sh %D%/t/witness.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

@@ -3,7 +3,7 @@
 # libvmpair alone on one core: records of 200 bytes with an id encoded and decoded; a whole request through a primary's and a standby's
 # session in one process (four records, and confirmations). CPU time, so that a busy machine does not show.
 # metrics: session.records_per_s session.request_ns
-# nodes: 0
+# lab: no
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -101,6 +101,23 @@ unknown_t() {
 wait_for 30 unknown_t || fail 'the pair that never began is still shown'
 assert_eq 0 "$(on "$other" nft list table bridge vmpair | grep -c vpe || true)" 'gated ports on a node without members'
 
+log 'a template that is not the same on all nodes: refused there, said why, mended by the right file'
+pid=$(vm_pid "$holder" p1) standby=$(pair_standby p1)
+cp -a "$LAB_DIR/$other/etc/vmpair/p1.xml" "$LAB_DIR/p1.xml.good"
+sed -i 's|<vcpu[^>]*>[0-9]*</vcpu>|<vcpu>2</vcpu>|' "$LAB_DIR/$other/etc/vmpair/p1.xml"
+assert not cmp -s "$LAB_DIR/p1.xml.good" "$LAB_DIR/$other/etc/vmpair/p1.xml"
+on "$holder" pcs node standby "$standby" > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+status_tells() { on "$holder" vmpair status p1 | find_line "$1"; }
+wait_for 60 status_tells 'p1.xml differs from the one on .*: make the file the same on all nodes' || fail 'the other template is not refused'
+assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the primary'
+cp -a "$LAB_DIR/p1.xml.good" "$LAB_DIR/$other/etc/vmpair/p1.xml"
+on "$holder" pcs node unstandby "$standby" > "$LAB_DIR/pcs.log" 2>&1
+on "$holder" pcs resource cleanup p1 > "$LAB_DIR/pcs.log" 2>&1
+wait_for 120 pair_whole p1 || fail 'p1 is not whole with the right template'
+assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the primary'
+assert_eq "$epoch" "$(pair_epoch p1)" epoch
+other=$(lab_all | grep -vxe "$holder" -e "$(pair_standby p1)")
+
 log 'datagrams of strangers: junk, another version, altered, an unknown key, old ones, in any order'
 probe_start "$entry"
 probe_mark datagrams

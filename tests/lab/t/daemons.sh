@@ -23,6 +23,11 @@ whole() { # whole PAIR [SECONDS]
 	roles
 }
 moved() { [ "$(ASK=$standby pair_primary p1)" = "$standby" ] && probe_answers "$entry" "p1-${standby#n}"; }
+in_guest() { # in_guest NODE VERB: done by the service in p1's guest there
+	local address
+	address=$(pair_status "$1" p1 | jq -r --arg n "$1" '.members[] | select(.node == $n) | .internal')
+	on "$1" curl -s -m 5 "http://${address%/*}/ctl/$2" > /dev/null || fail "no answer from the guest at $address"
+}
 has_vm() { on "$1" pgrep -f "guest=$2," > /dev/null; } # has_vm NODE PAIR: its process
 daemon_pid() { on "$1" cat /run/lab/vmpaird.pid; }
 
@@ -36,13 +41,28 @@ log 'the guest of the primary reboots itself: not an exit'
 pid=$(vm_pid "$holder" p1)
 before=$(events_count "$holder" p1 rebooted)
 silent=$(events_count "$holder" p1 not-ready)
-on "$holder" virsh -q reset p1 > /dev/null
+in_guest "$holder" reboot
 wait_for 10 events_more "$holder" p1 rebooted "$before" || fail 'the reboot is not on record'
 wait_for 30 events_more "$holder" p1 not-ready "$silent"
 whole p1 120
 wait_for 20 probe_answers "$entry" p1-
 assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the VM after its reboot'
 assert_eq "$epoch" "$(pair_epoch p1)" 'epoch after a reboot of the guest'
+
+log 'a standby whose readiness check does not answer is not promoted, neither by vmpair nor by Pacemaker'
+mute=$standby
+in_guest "$mute" mute
+not_ready() { pair_status "$holder" p1 | jq -e --arg n "$mute" '.members[] | select(.node == $n) | .ready | not' > /dev/null; }
+wait_for 30 not_ready || fail 'the mute standby counts as ready'
+out=$(on "$holder" vmpair switchover p1 2>&1) && fail "switched over to a member that is not ready: $out"
+on "$holder" crm_resource --move --promoted -r p1-clone -N "$mute" > "$LAB_DIR/move.log" 2>&1 || fail "move: $(cat "$LAB_DIR/move.log")"
+on "$holder" timeout 30 crm_resource --wait > /dev/null 2>&1 || true # promote may be tried, and fails
+assert_eq "$holder" "$(pair_primary p1)" 'primary while the standby is not ready'
+assert probe_answers "$entry" "p1-${holder#n}"
+on "$holder" crm_resource --clear -r p1-clone > /dev/null 2>&1
+on "$mute" virsh -q reset p1 > /dev/null
+whole p1 120
+assert_eq "$pid" "$(vm_pid "$holder" p1)" 'process of the VM'
 
 log 'libvirtd killed and started again on all nodes: status says so, no failover, no gap'
 probe_mark libvirtd

@@ -33,6 +33,38 @@ assert on "$node" vmpair unhold p1
 assert_eq 0 "$(pair_status "$node" p1 | jq .held_ms)" 'hold after unhold'
 unnoticed
 
+step 'what hold refuses, and all pairs at once'
+says() { # says PATTERN COMMAND...
+	local out pattern=$1
+	shift
+	out=$("$@" 2>&1) || true
+	grep -qE -- "$pattern" <<< "$out" || fail "$step: wanted '$pattern', $* says: $out"
+}
+says 'ms must be 1 to [0-9]+ .hold_max_ms' on "$node" vmpair hold p1 1h
+says "ask on $node" on "$(pair_standby p1)" vmpair hold p1 1s
+says 'this node is primary of no pair' on n3 vmpair hold --all 1s
+pair_at p2 "$node"
+says 'held for [0-9]{3,} ms, 2 pairs' on "$node" vmpair hold --all 2s
+for p in p1 p2; do [ "$(pair_status "$node" $p | jq .held_ms)" -gt 0 ] || fail "status does not show the hold of $p"; done
+assert on "$node" vmpair unhold --all
+for p in p1 p2; do assert_eq 0 "$(pair_status "$node" $p | jq .held_ms)" "hold of $p after unhold"; done
+gap p2 "$PLANNED_MS"
+
+step 'events are followed, why tells a move in order'
+on n1 vmpair events --follow --output=json p2 > "$LAB_DIR/followed" &
+follower=$!
+wait_for 10 test -s "$LAB_DIR/followed"
+seen=$(grep -c '"bound"' "$LAB_DIR/followed" || true)
+followed() { [ "$(grep -c '"bound"' "$LAB_DIR/followed")" -gt "$seen" ]; }
+pair_at p2 n1
+pair_at p2 n2
+wait_for 10 followed || fail "events --follow does not tell of the move: $(cat "$LAB_DIR/followed")"
+kill "$follower"
+told=$(on n3 vmpair why --output=json p2 | jq -r '[.events[].what] | map(select(IN("cause", "unbound", "released", "claimed", "bound", "agreed")))
+	| reduce .[] as $w ([]; if index($w) then . else . + [$w] end) | join(" ")')
+assert_eq 'cause unbound released claimed bound agreed' "$told" 'order of the story'
+gap p2 "$PLANNED_MS"
+
 step 'new keys for all daemons'
 assert on n1 vmpair key rotate
 for n in $(lab_all); do
