@@ -27,7 +27,7 @@ node_back() { lab_vmpaird_answers "$1" && pair_whole p1 && pair_whole p2; }
 
 step 'hold and unhold'
 node=$(pair_primary p1)
-assert on "$node" vmpair hold p1 2s
+assert on "$node" vmpair hold p1 5s
 [ "$(pair_status "$node" p1 | jq .held_ms)" -gt 0 ] || fail 'status does not show the hold'
 assert on "$node" vmpair unhold p1
 assert_eq 0 "$(pair_status "$node" p1 | jq .held_ms)" 'hold after unhold'
@@ -44,19 +44,19 @@ says 'ms must be 1 to [0-9]+ .hold_max_ms' on "$node" vmpair hold p1 1h
 says "ask on $node" on "$(pair_standby p1)" vmpair hold p1 1s
 says 'this node is primary of no pair' on n3 vmpair hold --all 1s
 pair_at p2 "$node"
-says 'held for [0-9]{3,} ms, 2 pairs' on "$node" vmpair hold --all 2s
+says 'held for [0-9]{3,} ms, 2 pairs' on "$node" vmpair hold --all 5s
 for p in p1 p2; do [ "$(pair_status "$node" $p | jq .held_ms)" -gt 0 ] || fail "status does not show the hold of $p"; done
 assert on "$node" vmpair unhold --all
 for p in p1 p2; do assert_eq 0 "$(pair_status "$node" $p | jq .held_ms)" "hold of $p after unhold"; done
 gap p2 "$PLANNED_MS"
 
 step 'events are followed, why tells a move in order'
-on n1 vmpair events --follow --output=json p2 > "$LAB_DIR/followed" &
+pair_at p2 n1
+on n2 vmpair events --follow --limit=1 --output=json p2 > "$LAB_DIR/followed" &
 follower=$!
 wait_for 10 test -s "$LAB_DIR/followed"
 seen=$(grep -c '"bound"' "$LAB_DIR/followed" || true)
 followed() { [ "$(grep -c '"bound"' "$LAB_DIR/followed")" -gt "$seen" ]; }
-pair_at p2 n1
 pair_at p2 n2
 wait_for 10 followed || fail "events --follow does not tell of the move: $(cat "$LAB_DIR/followed")"
 kill "$follower"
