@@ -13,7 +13,7 @@ PACKAGES=(
 	# build
 	gcc make autoconf automake libtool pkg-config xz-utils libc6-dev
 	libqb-dev libcorosync-common-dev libcpg-dev libcmap-dev libquorum-dev libvirt-dev libxml2-dev libmnl-dev
-	libnftnl-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev libxml2-utils spin
+	libnftnl-dev libgnutls28-dev libjansson-dev libsystemd-dev libcmocka-dev libxml2-utils fence-agents spin
 	# lab
 	corosync pacemaker pacemaker-cli-utils pcs crmsh resource-agents libvirt-daemon libvirt-daemon-driver-qemu
 	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils keepalived nftables iproute2 iputils-ping

@@ -26,6 +26,14 @@ cp agents/pair "$tmp/ocf/vmpair/pair" && chmod 755 "$tmp" "$tmp/ocf" "$tmp/ocf/v
 [ -d $ocf ] || { echo "$ocf does not exist (package resource-agents or pacemaker)"; exit 77; }
 mount --bind "$tmp/ocf" $ocf || { echo "cannot mount here"; exit 77; }
 trap 'umount -l $ocf; rm -rf "$tmp"' EXIT
+# and the fence agent beside those that are installed
+mkdir "$tmp/sbin"
+if ! mount -t tmpfs over "$tmp/sbin" || ! mkdir "$tmp/sbin/up" "$tmp/sbin/work" || ! cp agents/fence_vmpair "$tmp/sbin/up/" ||
+	! mount -t overlay overlay -o "lowerdir=/usr/sbin,upperdir=$tmp/sbin/up,workdir=$tmp/sbin/work" /usr/sbin; then
+	echo "cannot mount here"
+	exit 77
+fi
+trap 'umount -l /usr/sbin; umount -l "$tmp/sbin"; umount -l $ocf; rm -rf "$tmp"' EXIT
 
 cibadmin --empty > "$tmp/base.xml"
 sed -i 's|<nodes/>|<nodes><node id="1" uname="n1"/><node id="2" uname="n2"/><node id="3" uname="n3"/></nodes>|' "$tmp/base.xml"
@@ -124,5 +132,44 @@ if command -v crm > /dev/null; then
 	fi
 else
 	echo "# crm is not installed: its example is not checked"
+fi
+
+# the fencing device: accepted, nodes are unfenced before anything starts, and a lost node is turned off
+check_fence() { # check_fence NAME
+	local name=$1
+	for want in 'class="stonith" type="fence_vmpair"' 'name="provides" value="unfencing"' 'name="stonith-enabled" value="true"'; do
+		grep -q -- "$want" "$tmp/$name.xml" || bad "$name: no $want"
+	done
+	crm_simulate --xml-file "$tmp/$name.xml" --quorum 1 --node-up n1 --node-up n2 --node-up n3 --simulate > "$tmp/$name.sim" 2>&1
+	for n in n1 n2 n3; do
+		grep -q "Fencing $n (on)" "$tmp/$name.sim" || { cat "$tmp/$name.sim"; bad "$name: $n is not unfenced"; return; }
+	done
+	crm_simulate --xml-file "$tmp/$name.xml" --quorum 1 --node-up n1 --node-up n2 --node-up n3 --simulate --save-output "$tmp/$name.next" > /dev/null 2>&1
+	# with the nodes there: those that are missing count as unclean
+	crm_verify --xml-file "$tmp/$name.next" > "$tmp/verify" 2>&1 || { cat "$tmp/verify"; bad "$name: crm_verify"; return; }
+	crm_simulate --xml-file "$tmp/$name.next" --quorum 1 --node-fail n3 --simulate > "$tmp/$name.sim" 2>&1
+	grep -qE "Fencing n3 \\((off|reboot)\\)" "$tmp/$name.sim" || { cat "$tmp/$name.sim"; bad "$name: a lost node is not fenced"; return; }
+	ok "$name: accepted, nodes unfenced, a lost node fenced"
+}
+cp "$tmp/base.xml" "$tmp/fence-xml.xml"
+CIB_file=$tmp/fence-xml.xml cibadmin -M -c -o configuration -x "$examples/fence.xml" || bad "cibadmin refuses fence.xml"
+check_fence fence-xml
+if command -v pcs > /dev/null; then
+	cp "$tmp/base.xml" "$tmp/fence-pcs.xml"
+	if PCS="pcs -f $tmp/fence-pcs.xml" "$examples/fence.pcs.sh" > "$tmp/out" 2>&1; then
+		check_fence fence-pcs
+	else
+		cat "$tmp/out"
+		bad "pcs refuses fence.pcs.sh"
+	fi
+fi
+if command -v crm > /dev/null; then
+	cp "$tmp/base.xml" "$tmp/fence-crm.xml"
+	if HOME=$tmp CIB_file=$tmp/fence-crm.xml "$examples/fence.crm.sh" > "$tmp/out" 2>&1; then
+		check_fence fence-crm
+	else
+		cat "$tmp/out"
+		bad "crm refuses fence.crm.sh"
+	fi
 fi
 exit $fail

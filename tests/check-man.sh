@@ -8,7 +8,7 @@ fail=0
 bad() { echo "not ok - $*"; fail=1; }
 text() { mandoc -Tascii "$1" | col -b | tr -s ' \n' '  '; }
 
-for page in "$man/vmpair.8" "$man/vmpair-relay.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7 man/vmpair-keepalived.7; do
+for page in "$man/fence_vmpair.8" "$man/vmpair.8" "$man/vmpair-relay.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7 man/vmpair-keepalived.7; do
 	# STYLE and the missing pages of other packages are not complaints
 	out=$(mandoc -Tlint -Wwarning "$page" 2>&1) || bad "$page: $out"
 done
@@ -35,5 +35,9 @@ page=$(text man/ocf_vmpair_pair.7)
 while read -r name; do
 	[[ $page == *" $name "* ]] || bad "ocf_vmpair_pair(7) does not know $name"
 done < <(agents/pair meta-data | sed -n 's/.*<parameter name="\([a-z_]*\)".*/\1/p')
+page=$(text "$man/fence_vmpair.8")
+while read -r option; do
+	[[ $page == *"--$option"* ]] || bad "fence_vmpair(8) does not know --$option"
+done < <(agents/fence_vmpair --help | grep -oE -- '--[a-z-]+' | sort -u | cut -c3-)
 [ $fail = 0 ] && echo "ok - manual pages"
 exit $fail

@@ -484,6 +484,7 @@ lab_build() { # lab tools, guest, and the programs under test as installed files
 		tail -n 20 "$LAB_BUILD/lab/stage.log" >&2
 		return 1
 	}
+	install -m 755 "$LAB_SRC/fence_lab" "$LAB_BUILD/lab/stage.new/usr/sbin/" || return 1
 	# shellcheck disable=SC2046 # one word per program
 	"$LAB_SRC/guest/mkimage.sh" "$LAB_BUILD/lab/guest" $(lab_guest_programs "$LAB_BUILD/lab/stage.new") || return 1
 	if [ -d "$LAB_BUILD/lab/stage" ]; then # in place: nodes that run see the new files after their next boot
@@ -579,6 +580,44 @@ lab_gone() { # process $1 is no more, or only its parent has to notice
 power_off() { lab_kill_node "$1"; }
 power_on() { # back from power_off: a boot with the disks as they were; daemons start by themselves
 	lab_node_net_up "$1" && lab_node_boot "$1" && lab_node_daemons "$1"
+}
+
+# --- a power switch ----------------------------------------------------------------------------------------------------
+#
+# Fence agent fence_lab, in the nodes, asks it: ask.ID in a node's /etc/vmpair/power holds "off|on|status NODE", answer.ID an exit status.
+
+power_switch_start() { # until power_switch_stop, or the end of the test; "$LAB_DIR/power.broken" makes it refuse everything
+	local n
+	for n in $(lab_all); do mkdir -p "$LAB_DIR/$n/etc/vmpair/power"; done
+	power_switch_loop > "$LAB_DIR/power.log" 2>&1 &
+	POWER_SWITCH=$!
+}
+power_switch_stop() { kill "$POWER_SWITCH" 2> /dev/null || true; }
+power_switch_loop() {
+	local f dir action node rc
+	set +e
+	trap - ERR
+	while :; do
+		for f in "$LAB_DIR"/n*/etc/vmpair/power/ask.*; do
+			[ -e "$f" ] || continue
+			dir=${f%/*}
+			read -r action node < "$f"
+			rc=0
+			if [ -e "$LAB_DIR/power.broken" ] || [[ ! " $(lab_all | tr '\n' ' ') " == *" $node "* ]]; then
+				rc=1
+			elif [ "$action" = off ]; then
+				[ ! -e "$LAB_DIR/$node.pid" ] || power_off "$node" || rc=1
+			elif [ "$action" = on ]; then
+				[ -e "$LAB_DIR/$node.pid" ] || power_on "$node" || rc=1
+			else
+				[ -e "$LAB_DIR/$node.pid" ] || rc=2
+			fi
+			echo "$action $node: $rc"
+			echo $rc > "$dir/.${f##*/ask.}" && mv "$dir/.${f##*/ask.}" "$dir/answer.${f##*/ask.}"
+			rm -f "$f"
+		done
+		sleep 0.1
+	done
 }
 
 lab_down() { # takes down what is left of this lab, however it ended

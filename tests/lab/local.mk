@@ -26,6 +26,7 @@ EXTRA_DIST += \
 	%D%/bench \
 	%D%/faults \
 	%D%/t \
+	%D%/fence_lab \
 	%D%/faults.sh \
 	%D%/bench.sh \
 	%D%/demo.sh \

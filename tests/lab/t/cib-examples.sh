@@ -43,3 +43,30 @@ serves pair.pcs.sh
 log 'pair.crm.sh'
 on n2 env "${values[@]}" sh "$examples/pair.crm.sh"
 serves pair.crm.sh
+
+device_serves() { # device_serves WHAT: the fencing device of fence.* runs, may fence each node, and is removed
+	local n
+	wait_for 60 device_runs || fail "$1: the device does not run"
+	for n in $(lab_all); do
+		wait_for 10 device_of "$n" || fail "$1: the device is not offered for $n"
+	done
+	log "$1: the device runs, for all nodes"
+	on n1 pcs property set stonith-enabled=false
+	on n1 pcs stonith delete cut > "$LAB_DIR/pcs.log" 2>&1 || fail "$1: pcs stonith delete: $(cat "$LAB_DIR/pcs.log")"
+	wait_for 30 lab_settled
+}
+device_runs() { on n1 crm_mon -1 --output-as=xml | find_line '<resource id="cut" .*role="Started"'; }
+device_of() { on n2 stonith_admin --list "$1" 2> /dev/null | find_line '^cut$'; }
+
+log 'fence.xml'
+cp "$examples/fence.xml" "$LAB_DIR/n1/etc/vmpair/fence.xml"
+on n1 cibadmin -M -c -o configuration -x /etc/vmpair/fence.xml
+device_serves fence.xml
+
+log 'fence.pcs.sh'
+on n1 sh "$examples/fence.pcs.sh" > "$LAB_DIR/pcs.log" 2>&1 || fail "fence.pcs.sh: $(cat "$LAB_DIR/pcs.log")"
+device_serves fence.pcs.sh
+
+log 'fence.crm.sh'
+on n2 sh "$examples/fence.crm.sh"
+device_serves fence.crm.sh
