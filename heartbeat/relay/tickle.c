@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 enum { TICKLES_MAX = 65536, BATCH = 32, PAUSE_NS = 2000000, NOT_OPEN = -1, NOT_LET = -2 };
-static const uint64_t round_ns[] = { 0, 200000000, 800000000, 2500000000 };
+/* The first one behind the announcement of the address; Linux answers such segments of one connection only every 500 ms. */
+static const uint64_t round_ns[] = { 10000000, 550000000, 1100000000, 2500000000 };
 
 struct vmpr_tickles {
 	struct vmp_tickle *t;
@@ -90,8 +91,10 @@ void vmpr_tickles_collect(struct vmpr_relay *r)
 
 void vmpr_tickles_start(struct vmpr_relay *r)
 {
-	if (r->tickles)
-		r->tickles->due_ns = r->tickles->start_ns = r->ev.now_ns;
+	if (!r->tickles)
+		return;
+	r->tickles->start_ns = r->ev.now_ns;
+	r->tickles->due_ns = r->ev.now_ns + round_ns[0];
 }
 
 uint64_t vmpr_tickles_deadline(const struct vmpr_relay *r)

@@ -1161,11 +1161,12 @@ static void t_tickle(void)
 	}
 	CHECK(seen[0] && seen[1] && !gone);
 	/* in several rounds, and no longer */
-	while ((o = relay_event(b, "tickle", 2500))) {
+	while (lines < 4 && (o = relay_event(b, "tickle", WAIT_MS))) {
 		lines++;
 		json_decref(o);
 	}
 	CHECK(lines == 4);
+	CHECK(!relay_event(b, "tickle", 700));
 	close(fd[0]);
 	close(fd[1]);
 	CHECK(relay_stop(b) == 0);

@@ -3,7 +3,6 @@
 # Accepted requests survive the primary, mirror mode on the hosts: bank and Redis in each guest keep their own state, which a new standby imports.
 # The standby executes every request in the same order; the state of both is compared at the end.
 # vmpaird: yes
-# full: yes
 # timeout: 420
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
@@ -44,3 +43,11 @@ for n in "$holder" "$standby"; do
 done
 assert_eq "$(cksum < "$LAB_DIR/bank.$holder")" "$(cksum < "$LAB_DIR/bank.$standby")" 'accounts of the standby'
 assert_eq "$(cksum < "$LAB_DIR/redis.$holder")" "$(cksum < "$LAB_DIR/redis.$standby")" 'lists of the standby'
+
+log 'an answer that differs is counted and shown, with the request it was given to'
+differs() { pair_status "$holder" p1 | jq -r '.problems[]' | find_line -E "^$standby: 1 answers differ"; }
+not differs || fail 'a difference is shown where there is none'
+on "$standby" curl -s -o /dev/null -X POST "http://192.168.77.${standby#n}:8080/credit/300/1/behind-the-relay"
+assert_eq 'account 300 count 0 balance 0' "$(in_client curl -s "http://$entry/account/300")" 'answer of the primary'
+wait_for 10 differs || fail "the difference is not shown: $(on "$holder" vmpair status p1)"
+on "$standby" vmpair events p1 | find_line -E 'the answer to request 0x[0-9a-f]+/[0-9]+ differs' || fail 'the request is not named'
