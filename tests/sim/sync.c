@@ -95,7 +95,7 @@ struct node {
 	bool up, link;
 	struct vmpair_session *s;
 	uint64_t member, epoch, fence, claim, claim_member, last;
-	bool primary, need_member, closing, export_due, exporting;
+	bool primary, need_member, app_broken, closing, export_due, exporting;
 	uint8_t mode;			/* as told */
 	uint8_t sync_node;
 	uint64_t sync_member;
@@ -262,7 +262,7 @@ static bool eligible(const struct node *x)
 {
 	int i = index_of(x);
 
-	return x->up && (!W.reg.epoch || (i == W.reg.holder && x->member == W.reg.holder_member) ||
+	return x->up && !x->need_member && (!W.reg.epoch || (i == W.reg.holder && x->member == W.reg.holder_member) ||
 			 (i == W.reg.sync && x->member == W.reg.sync_member));
 }
 
@@ -732,7 +732,7 @@ static void daemon_step(struct node *x)
 	if (x->need_member) {
 		uint64_t fresh = ++W.members;
 
-		x->need_member = false;
+		x->need_member = x->app_broken = false;
 		say("%d gets member %llu", i, (unsigned long long)fresh);
 		if (!x->primary && vmpair_session_set_member(x->s, fresh) == 0) {
 			x->member = fresh;
@@ -878,7 +878,7 @@ static void connect_them(void)
 		a->link = b->link = true;
 		b->import_len = 0;
 		b->import_last = false;
-		b->need_member = false;
+		b->need_member = b->app_broken;
 		W.pipe[0].n = W.pipe[1].n = 0;
 		W.eof[0] = W.eof[1] = false;
 		say("%d connects to %d", !p, p);
@@ -970,11 +970,34 @@ static void import_step(struct node *x)
 	}
 }
 
+/* Mirror: a member's application breaks with requests under way. */
+static void app_breaks(struct node *x)
+{
+	unsigned int n = 0;
+	int rc = vmpair_session_broken(x->s, W.now, "the application broke");
+
+	say("%d: the application breaks", index_of(x));
+	if (rc < 0)
+		broken("the application broke: %s", strerror(-rc));
+	x->app_broken = !x->primary;
+	if (x->primary)
+		return;			/* what it does from here on is right by definition */
+	for (unsigned int i = 0; i < x->n_jobs; i++) {
+		if (x->job[i].type != JOB_RUN && x->job[i].type != JOB_ANSWER)
+			x->job[n++] = x->job[i];
+	}
+	x->n_jobs = n;
+}
+
 static void fault(void)
 {
 	struct node *x = &W.node[below(2)], *y = &W.node[!index_of(x)];
 
-	switch (below(8)) {
+	switch (below(W.kind == MIRROR ? 9 : 8)) {
+	case 8:
+		if (x->up && (x->primary ? x->mode == VMPAIR_MODE_ALONE && W.reg.sync < 0 : !eligible(x) || eligible(y)))
+			app_breaks(x);
+		break;
 	case 6:
 	case 7:
 	case 0:		/* a member that is needed is spared: nothing could be checked any more */
@@ -1008,7 +1031,7 @@ static void content_check(struct node *x)
 {
 	struct vmpair_info is = info(x);
 
-	if (x->primary)
+	if (x->primary || x->need_member)	/* which the daemon knows as soon as the relay does */
 		return;
 	if (is.caught_up)
 		held_by(x->member, is.number);

@@ -19,10 +19,12 @@ nothing_under_way() {
 	[ "$(pair_status "$holder" p1 | jq -c --arg n "$holder" '.members[] | select(.node == $n) | .relay.stats.in_flight')" = 0 ]
 }
 reloads() { on "$1" vmpair events p1 | grep -c 'parameters changed live' || true; } # reloads NODE
-reloaded() { [ "$(reloads "$standby")" -gt "$before" ]; }
+# Pacemaker reloads a member whose start it remembers; one whose failure was cleaned up it starts anew.
+taken() { [ "$(reloads "$standby")" -gt "$before" ] || [ "$(relay_pid "$standby")" != "$pid" ]; }
 in_store() { in_client curl -s "http://$HISTORY_STORE/ledger/$1" | grep -qx "$2"; }
-late() { # late ACCOUNT ID [OPTION...]: executed at once, answered 12 s later
-	in_client curl -s -o /dev/null --max-time 30 -X POST "${@:3}" "http://$entry/credit/$1/1/$2?delay=12000" &
+late() { # late ACCOUNT ID [OPTION...]: executed at once, answered 12 s later; ends by a reset
+	in_client curl -s -o /dev/null --max-time 30 -X POST "${@:3}" "http://$entry/credit/$1/1/$2?delay=12000" || true &
+	late+=($!)
 }
 
 store_start
@@ -38,11 +40,12 @@ for want in never:0:2 idempotent:1:1 all:2:0; do
 	step "redo=$redo"
 	i=$((i + 1))
 	if [ "$redo" != never ]; then
-		before=$(reloads "$standby")
+		before=$(reloads "$standby") pid=$(relay_pid "$standby")
 		assert on "$holder" pcs resource update p1 "redo=$redo"
-		wait_for 60 reloaded || fail 'the parameter has not reached the standby'
+		wait_for 60 taken || fail 'the parameter has not reached the standby'
 		whole
 	fi
+	late=()
 	late $((80 + i)) "plain-$redo"
 	late $((90 + i)) "key-$redo" -H "Idempotency-Key: \"$redo\""
 	wait_for 10 in_store $((80 + i)) "plain-$redo" || fail 'the request without an id was not executed'
@@ -51,5 +54,5 @@ for want in never:0:2 idempotent:1:1 all:2:0; do
 	wait_for 5 why_says "requests +taken over: .* 2 dispatched, .* of these $executed executed here, .* $dropped dropped" ||
 		fail "what became of the requests is not told: $(on "$(a_node)" vmpair why p1)"
 	wait_for 30 nothing_under_way || fail 'what was executed again does not end'
-	wait
+	wait "${late[@]}"
 done
