@@ -979,9 +979,10 @@ static void app_breaks(struct node *x)
 	say("%d: the application breaks", index_of(x));
 	if (rc < 0)
 		broken("the application broke: %s", strerror(-rc));
-	x->app_broken = !x->primary;
 	if (x->primary)
 		return;			/* what it does from here on is right by definition */
+	events(x);
+	x->app_broken = x->need_member;	/* not one that stands for nothing yet */
 	for (unsigned int i = 0; i < x->n_jobs; i++) {
 		if (x->job[i].type != JOB_RUN && x->job[i].type != JOB_ANSWER)
 			x->job[n++] = x->job[i];

@@ -235,6 +235,10 @@ static void events_are_read(void **state)
 	assert_true(ev.type == VMP_RELAY_EV_TAKEOVER && vmp_relay_count(ev.obj, "received") == 3 && vmp_relay_count(ev.obj, "executed") == 3 &&
 		    vmp_relay_count(ev.obj, "dropped") == 0);
 	vmp_relay_event_done(&ev);
+	t = "{\"ev\":\"tickle\",\"from\":\"10.0.0.10\",\"port\":80,\"to\":[[\"10.0.0.9\",40000]]}";
+	assert_int_equal(vmp_relay_event_parse(t, strlen(t), &ev, reason, sizeof(reason)), 0);
+	assert_int_equal(ev.type, VMP_RELAY_EV_TICKLE);
+	vmp_relay_event_done(&ev);
 }
 
 static void bad_events_are_refused(void **state)
