@@ -15,10 +15,12 @@
 #include "daemon/conf.h"
 #include "daemon/core/agree.h"
 #include "daemon/core/core.h"
+#include "daemon/core/trigger.h"
 #include "daemon/ctl.h"
 #include "daemon/domxml.h"
 #include "daemon/facts.h"
 #include "daemon/gate.h"
+#include "daemon/hostwatch.h"
 #include "daemon/journal.h"
 #include "daemon/keys.h"
 #include "daemon/log.h"
@@ -84,6 +86,46 @@ struct vmp_sync {
 	char reason[200];        /* why none runs */
 };
 
+/* One trigger of a member. */
+struct vmp_sign {
+	struct vmp_trg_hyst hyst;
+	struct vmp_trg_ring resets;
+	uint64_t since_ns, again_ns; /* raised; decided again not before */
+	uint64_t last_ns;	     /* newest bad one */
+	uint8_t did;		     /* enum vmp_trg_act: the last that was decided since it was raised */
+	const char *why;
+	char text[160];
+};
+
+struct vmp_work; /* signs.c: done by a thread, as it may wait for a disk or a command */
+
+/* What tells that a member, or its host, is not well (signs.c). */
+struct vmp_signs {
+	struct vmp_sign of[VMP_TRG_COUNT];
+	struct vmp_trg_ring failovers;
+	bool on;		/* watched: the VM runs */
+	bool moving, resetting; /* asked of the core, of libvirt, because of ... */
+	uint8_t mover, resetter;
+	uint64_t reset_ns, recover_ns; /* when the guest was reset, and has to be well again; 0: it was not, or is */
+	uint64_t refused_ns;	/* when the core said last that there is no standby */
+	bool paused, paused_told, held; /* held: it shut itself down, and on_shutdown=report */
+	uint8_t how;		/* enum vmp_virt_how: why it is paused */
+	uint64_t paused_ns;
+
+	int guest_fd; /* channel to vmpair-guest; -1: none */
+	bool greeted; /* it is vmpair-guest that was heard, not the agent */
+	struct vmp_trg_silence guest;
+	uint64_t guest_ns; /* next look */
+
+	struct vmp_probe *probe; /* the health check */
+	struct vmp_timer health_timer;
+	struct vmp_work *command, *disks;
+	bool health_was_ok;
+	char health_why[160];
+	uint64_t host_serial, load_serial; /* readings of the host that were looked at */
+	uint64_t disks_ns; /* next look, or when the one under way has to be done */
+};
+
 /* A pair hosted, or once hosted, on this node. */
 struct vmp_member {
 	struct vmp_daemon *d;
@@ -107,6 +149,7 @@ struct vmp_member {
 	uint64_t core_member;
 	struct vmp_checker own, peer;
 	struct vmp_sync sync;
+	struct vmp_signs signs;
 	bool link_down;
 	uint64_t primary_ns; /* since when this member is primary */
 	uint8_t peer_node;   /* whose member `peer` checks */
@@ -149,7 +192,7 @@ struct vmp_member {
 };
 
 enum vmp_op_kind { VMP_OP_PROMOTE, VMP_OP_DEMOTE, VMP_OP_STOP, VMP_OP_SWITCHOVER, VMP_OP_FORCE, VMP_OP_HOLD, VMP_OP_HOLD_ALL, VMP_OP_UNHOLD,
-		   VMP_OP_EXIT_HOLD, VMP_OP_VOTERS, VMP_OP_BAR };
+		   VMP_OP_EXIT_HOLD, VMP_OP_VOTERS, VMP_OP_BAR, VMP_OP_TRIGGER };
 
 struct vmp_op {
 	uint64_t id; /* 0 = free */
@@ -178,6 +221,7 @@ struct vmp_daemon {
 	struct vmp_pcmk *pcmk;
 	struct vmp_journal *journal;
 	struct vmp_relays *relays; /* NULL until a relay is wanted */
+	struct vmp_hostwatch *host; /* NULL until something of it is wanted */
 	struct vmp_vrrp *vrrp; /* NULL: /run cannot take it */
 	int binding_fd;
 	uint64_t started_ns;
@@ -255,6 +299,9 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 void vmp_member_start(struct vmp_member *m, uint64_t token);
 void vmp_member_stop(struct vmp_member *m, uint64_t token);
 void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
+void vmp_member_end(struct vmp_member *m, const char *why); /* not asked for by Pacemaker, which starts another: as if it had ended by itself */
+bool vmp_member_ready(const struct vmp_member *m);
+const char *vmp_member_bridge(const struct vmp_member *m); /* that leads to the internal addresses; NULL: the routes know */
 void vmp_member_adopt_all(struct vmp_daemon *d);
 /* A register for this pair is there, or can still be had: those of deleted pairs are never freed. */
 bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id);
@@ -309,6 +356,21 @@ void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems);
 void vmp_bars_end_unadopted(struct vmp_daemon *d);
 void vmp_bars_request(struct vmp_daemon *d, uint64_t token, const json_t *msg);
 void vmp_bars_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
+
+/* --- signs.c: triggers --- */
+void vmp_signs_init(struct vmp_member *m);
+void vmp_signs_start(struct vmp_member *m); /* the VM runs */
+void vmp_signs_stop(struct vmp_member *m);
+void vmp_signs_reconfigure(struct vmp_member *m);
+void vmp_signs_virt(struct vmp_member *m, const struct vmp_virt_event *ev);
+void vmp_signs_slow(struct vmp_member *m);
+void vmp_signs_moved(struct vmp_member *m, int rc, const char *reason); /* the core's answer to VMP_OP_TRIGGER */
+/* The guest has powered itself off: true when nothing is to follow from it (on_shutdown=report). */
+bool vmp_signs_shutdown(struct vmp_member *m);
+void vmp_signs_channel(const struct vmp_daemon *d, const char *pair, char *path, size_t size);
+int vmp_signs_prepare(struct vmp_daemon *d, char *reason, size_t size); /* before a VM starts: where its channel is made */
+json_t *vmp_signs_state(const struct vmp_member *m); /* NULL: nothing to tell */
+void vmp_signs_status(const char *node, const char *pair, const json_t *signs, json_t *problems);
 
 /* --- request.c --- */
 void vmp_request_handle(void *data, uint64_t token, const char *cmd, json_t *msg);

@@ -692,26 +692,51 @@ static int make_sysinfo(struct ctx *c)
 	return ok ? 0 : no_memory(c);
 }
 
-/* The daemon's way to the relay in the guest. */
-static int make_channel(struct ctx *c)
+static bool add_channel(struct ctx *c, const char *name, const char *path)
 {
 	xmlNodePtr ch, n;
 
-	for (ch = child(c->devices, "channel"); ch; ch = next_named(ch->next, "channel")) {
-		n = child(ch, "target");
-		if (n && attr_is(n, "name", VMP_DOMXML_RELAY_PORT))
-			return bad(c, ch, "the channel " VMP_DOMXML_RELAY_PORT " is vmpair's own (remove it)");
-	}
-	if (!c->par->relay_channel)
-		return 0;
+	if (!path)
+		return true;
 	ch = add(c->devices, "channel", NULL);
 	if (!set_attr(ch, "type", "unix"))
-		return no_memory(c);
+		return false;
 	n = add(ch, "source", NULL);
-	if (!set_attr(n, "mode", "bind") || !set_attr(n, "path", c->par->relay_channel))
-		return no_memory(c);
+	if (!set_attr(n, "mode", "bind") || !set_attr(n, "path", path))
+		return false;
 	n = add(ch, "target", NULL);
-	return set_attr(n, "type", "virtio") && set_attr(n, "name", VMP_DOMXML_RELAY_PORT) ? 0 : no_memory(c);
+	return set_attr(n, "type", "virtio") && set_attr(n, "name", name);
+}
+
+/* The daemon's ways to vmpair-guest and to the relay in the guest. */
+static int make_channels(struct ctx *c)
+{
+	for (xmlNodePtr ch = child(c->devices, "channel"); ch; ch = next_named(ch->next, "channel")) {
+		xmlNodePtr n = child(ch, "target");
+
+		if (n && attr_is(n, "name", VMP_DOMXML_RELAY_PORT))
+			return bad(c, ch, "the channel " VMP_DOMXML_RELAY_PORT " is vmpair's own (remove it)");
+		if (n && attr_is(n, "name", VMP_DOMXML_GUEST_PORT))
+			return bad(c, ch, "the channel " VMP_DOMXML_GUEST_PORT " is vmpair's own (remove it)");
+		if (n && attr_is(n, "name", "org.qemu.guest_agent.0"))
+			c->out->agent = true;
+	}
+	return add_channel(c, VMP_DOMXML_RELAY_PORT, c->par->relay_channel) &&
+	       add_channel(c, VMP_DOMXML_GUEST_PORT, c->par->guest_channel) ? 0 : no_memory(c);
+}
+
+/* What tells of a guest in trouble tells only: what follows is the pair's policy, not the domain's. */
+static int make_alarms(struct ctx *c)
+{
+	xmlNodePtr os = child(c->root, "os"), type = os ? child(os, "type") : NULL, features = child(c->root, "features");
+
+	for (xmlNodePtr n = child(c->devices, "watchdog"); n; n = next_named(n->next, "watchdog"))
+		if (!set_attr(n, "action", "none"))
+			return no_memory(c);
+	/* the guest finds the device by ACPI */
+	if (child(c->devices, "panic") || !type || !attr_is(type, "arch", "x86_64") || !features || !child(features, "acpi"))
+		return 0;
+	return set_attr(add(c->devices, "panic", NULL), "model", "isa") ? 0 : no_memory(c);
 }
 
 static int transform(struct ctx *c)
@@ -719,10 +744,11 @@ static int transform(struct ctx *c)
 	static const struct {
 		const char *name, *value;
 	} on[] = {
-		/* A guest that panicked or powered off must not linger as a process; one that reboots goes on. */
+		/* A guest that powered off must not linger as a process; one that reboots goes on; about one that panicked the
+		 * daemon decides. */
 		{ "on_poweroff", "destroy" },
 		{ "on_reboot", "restart" },
-		{ "on_crash", "destroy" },
+		{ "on_crash", "preserve" },
 	};
 	xmlNodePtr n;
 	int rc;
@@ -737,7 +763,9 @@ static int transform(struct ctx *c)
 	if (rc == 0)
 		rc = make_sysinfo(c);
 	if (rc == 0)
-		rc = make_channel(c);
+		rc = make_channels(c);
+	if (rc == 0)
+		rc = make_alarms(c);
 	if (rc < 0)
 		return rc;
 	for (size_t i = 0; i < ARRAY_SIZE(on); i++) {

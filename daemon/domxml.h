@@ -3,7 +3,8 @@
  * From the pair's libvirt XML (the template, the same text on each node) and a slot to the domain XML of one member.
  *
  * A pure function on text: no network, no DTD, no entities, no files. What it does:
- *   name = pair, uuid = the slot's; on_poweroff destroy, on_reboot restart, on_crash destroy;
+ *   name = pair, uuid = the slot's; on_poweroff destroy, on_reboot restart, on_crash preserve (the daemon decides what follows);
+ *   x86: a panic device where there is none; a watchdog's action becomes none (for the same reason);
  *   the interface on bridge `entry_nic` (exactly one, with an explicit MAC: the shared entry MAC) becomes
  *     <interface type='ethernet'> on the slot's persistent tap, managed='no': the gate makes that tap;
  *   the interface on the internal bridge gets the slot's MAC and tap name; all others get MACs of their own;
@@ -40,6 +41,7 @@ struct vmp_domxml_params {
 	const struct vmp_internal_net
 		*internal;    /* NULL = none; with an empty bridge the only other bridge NIC is meant */
 	const char *disk_dir; /* directory of this pair's overlays: absolute path */
+	const char *guest_channel; /* NULL, or the socket of the channel to vmpair-guest */
 	const char *relay_channel; /* NULL, or the socket of the channel to the relay in the guest */
 	const char *relay_keys;    /* and the file with its keys, which the guest finds as fw_cfg entry */
 	bool shaping_ok;      /* kernel >= 6.6: <bandwidth><outbound> on the entry NIC does no harm to the gate */
@@ -56,6 +58,7 @@ struct vmp_domxml {
 	uint8_t entry_mac[6];
 	bool entry_multi_queue;		/* the entry NIC has several queues: its tap must have IFF_MULTI_QUEUE */
 	char internal_bridge[IFNAMSIZ]; /* "" = none */
+	bool agent;			/* has a channel for the QEMU guest agent */
 	unsigned int n_disks;
 	struct vmp_domxml_disk disk[VMP_DOMXML_DISKS];
 	char *disk_dir;
@@ -64,8 +67,9 @@ struct vmp_domxml {
 
 void vmp_domxml_init(void);
 
-/* Name of the channel inside the guest: /dev/virtio-ports/NAME. */
+/* Names of the channels inside the guest: /dev/virtio-ports/NAME. */
 #define VMP_DOMXML_RELAY_PORT "org.vmpair.relay.0"
+#define VMP_DOMXML_GUEST_PORT "org.vmpair.guest.0"
 
 /*
  * The member's domain XML from `text`; `name` (a file name) stands in messages. *ret_ is freed with vmp_domxml_free().

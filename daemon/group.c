@@ -94,7 +94,7 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	bool have = vmp_member_view(m, &v);
 	const char *role = phases[m->phase];
 	char reason[sizeof(m->fail_reason)];
-	json_t *entries = json_array(), *o, *relay;
+	json_t *entries = json_array(), *o, *relay, *signs;
 	char addr[VMP_ADDR_STRLEN], internal[VMP_ADDR_STRLEN] = "", digest[2 * VMP_DIGEST_LEN + 1] = "";
 
 	snprintf(reason, sizeof(reason), "%s", own_reason(m, have ? &v : NULL));
@@ -118,6 +118,9 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	relay = vmp_sync_state(m);
 	if (relay)
 		json_object_set_new(o, "relay", relay);
+	signs = vmp_signs_state(m);
+	if (signs)
+		json_object_set_new(o, "signs", signs);
 	if (m->params.entry_mode == VMP_ENTRY_KEEPALIVED)
 		json_object_set_new(o, "vrrp", json_string(m->vrrp));
 	return o;

@@ -73,6 +73,7 @@ libvmpaird_la_SOURCES += \
 	%D%/daemon.h \
 	%D%/exec.c \
 	%D%/group.c \
+	%D%/hostwatch.c %D%/hostwatch.h \
 	%D%/journal.c %D%/journal.h \
 	%D%/log.c %D%/log.h \
 	%D%/loop.c %D%/loop.h \
@@ -82,6 +83,7 @@ libvmpaird_la_SOURCES += \
 	%D%/request.c \
 	%D%/rolepage.c %D%/rolepage.h \
 	%D%/run.c \
+	%D%/signs.c \
 	%D%/sync.c \
 	%D%/witness.c %D%/witness.h
 

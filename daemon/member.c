@@ -63,6 +63,7 @@ struct vmp_member *vmp_member_new(struct vmp_daemon *d, const char *name)
 		m->own.m = m->peer.m = m;
 		m->peer.of_peer = true;
 		m->told = VMP_TOLD_STOPPED;
+		vmp_signs_init(m);
 		return m;
 	}
 	return NULL;
@@ -83,6 +84,7 @@ void vmp_member_forget(struct vmp_member *m)
 {
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
+	vmp_signs_stop(m);
 	vmp_vrrp_guard_stop(m->guard);
 	vmp_sync_forget(m);
 	json_decref(m->params_json);
@@ -257,7 +259,7 @@ static const struct vmp_cib_pair *in_cib(const struct vmp_cib *cib, const char *
 	return NULL;
 }
 
-static bool ready_now(const struct vmp_member *m)
+bool vmp_member_ready(const struct vmp_member *m)
 {
 	/* Once it has handed over, a VM that is being shut down is nobody's standby. */
 	return m->member && !(m->phase == VMP_HOST_STOPPING && m->stop_handed) &&
@@ -267,7 +269,7 @@ static bool ready_now(const struct vmp_member *m)
 /* Tell the core how the member is, when that changed. */
 void vmp_member_to_core(struct vmp_member *m)
 {
-	bool running = m->member != 0, ready = ready_now(m);
+	bool running = m->member != 0, ready = vmp_member_ready(m);
 	struct vmp_event ev = { .type = VMP_EV_MEMBER, .pair = m->id, .member = m->member, .on = running, .ready = ready };
 
 	if (!m->d->core_up || !m->in_core)
@@ -515,11 +517,17 @@ static void checker_fd(int fd, short revents, void *data)
 		vmp_loop_mod_fd(c->d->loop, fd, vmp_probe_events(c->probe));
 }
 
+const char *vmp_member_bridge(const struct vmp_member *m)
+{
+	const char *bridge = m->dom ? m->dom->internal_bridge : m->internal.bridge;
+
+	return *bridge ? bridge : NULL;
+}
+
 static void checker_begin(void *data)
 {
 	struct vmp_checker *c = data;
 	struct vmp_member *m = c->m;
-	const char *bridge = m->dom ? m->dom->internal_bridge : m->internal.bridge;
 	struct vmp_addr addr = m->slot.internal;
 	uint64_t deadline = vmp_now_ns() + (uint64_t)m->params.ready_timeout_ms * ms_ns;
 	int r;
@@ -531,7 +539,7 @@ static void checker_begin(void *data)
 			return;
 		}
 	}
-	r = vmp_probe_start(&c->probe, &m->ready_spec, &addr, *bridge ? bridge : NULL, deadline, c->reason, sizeof(c->reason));
+	r = vmp_probe_start(&c->probe, &m->ready_spec, &addr, vmp_member_bridge(m), deadline, c->reason, sizeof(c->reason));
 	if (r == 0)
 		r = vmp_loop_add_fd(c->d->loop, VMP_PRIO_LOW, vmp_probe_fd(c->probe), vmp_probe_events(c->probe),
 				    checker_fd, c);
@@ -587,7 +595,7 @@ struct job {
 	struct vmp_slot slot;
 	struct vmp_pair_params params;
 	struct vmp_internal_net internal;
-	char relay_channel[VMP_CONF_STR + 96], relay_keys[VMP_CONF_STR + 96]; /* "" = no relay in the guest */
+	char guest_channel[VMP_CONF_STR + 96], relay_channel[VMP_CONF_STR + 96], relay_keys[VMP_CONF_STR + 96]; /* "" = no relay in the guest */
 	struct vmp_domxml *dom;
 	int rc, done_fd[2];
 	char reason[200];
@@ -619,6 +627,7 @@ static void *job_run(void *arg)
 		.n_entry = j->params.n_entry,
 		.internal = j->params.has_internal ? &j->internal : NULL,
 		.disk_dir = j->disk_dir,
+		.guest_channel = j->guest_channel,
 		.relay_channel = j->relay_channel[0] ? j->relay_channel : NULL,
 		.relay_keys = j->relay_keys[0] ? j->relay_keys : NULL,
 		.shaping_ok = kernel_at_least(6, 6),
@@ -762,6 +771,7 @@ static int begin_job(struct vmp_member *m)
 	j->slot = m->slot;
 	j->params = m->params;
 	j->internal = m->internal;
+	vmp_signs_channel(m->d, m->name, j->guest_channel, sizeof(j->guest_channel));
 	vmp_sync_guest_paths(m, j->relay_channel, sizeof(j->relay_channel), j->relay_keys, sizeof(j->relay_keys));
 	if (pipe2(j->done_fd, O_CLOEXEC | O_NONBLOCK) < 0) {
 		r = -errno;
@@ -831,6 +841,8 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 		return;
 	}
 	r = vmp_sync_prepare(m, reason, sizeof(reason));
+	if (r == 0)
+		r = vmp_signs_prepare(m->d, reason, sizeof(reason));
 	if (r == 0)
 		r = register_virt(m);
 	if (r == 0)
@@ -907,6 +919,7 @@ static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64
 		add_to_core(m);
 	m->core_running = m->core_ready = false;
 	vmp_sync_start(m);
+	vmp_signs_start(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
 	if (vmp_bars_self(m->d, why, sizeof(why)))
@@ -919,6 +932,7 @@ static void vm_over(struct vmp_member *m, const char *why)
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
 	vmp_sync_stop(m);
+	vmp_signs_stop(m);
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
 	m->peer_node = 0;
@@ -929,6 +943,25 @@ static void vm_over(struct vmp_member *m, const char *why)
 		snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", why);
 	}
 	vmp_member_to_core(m);
+	vmp_member_changed(m);
+}
+
+void vmp_member_end(struct vmp_member *m, const char *why)
+{
+	vm_over(m, why);
+	vmp_virt_kill(m->d->virt, m->id);
+}
+
+/* The guest shut itself down, and nothing is to follow from it: the lease goes on, for an entry behind which nobody is, until Pacemaker acts. */
+static void vm_off(struct vmp_member *m, const char *why)
+{
+	m->run = (struct vmp_virt_run){ 0 };
+	checker_stop(&m->own);
+	checker_stop(&m->peer);
+	m->peer_node = 0;
+	m->phase = VMP_HOST_FAILED;
+	m->failed_ns = vmp_now_ns();
+	snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", why);
 	vmp_member_changed(m);
 }
 
@@ -1023,6 +1056,7 @@ static void stopped(struct vmp_member *m)
 	vmp_member_to_core(m);
 	remove_from_core(m);
 	vmp_sync_stop(m);
+	vmp_signs_stop(m);
 	checker_stop(&m->own);
 	checker_stop(&m->peer);
 	m->peer_node = 0;
@@ -1228,7 +1262,10 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 				break;
 			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s", ev.gone ? "exited" : "is about to exit", ev.reason);
 			vmp_log(LOG_WARNING, "%s: VM ended: %s", m->name, ev.reason);
-			vm_over(m, vmp_virt_how_str(ev.how));
+			if (ev.how == VMP_VIRT_HOW_SHUTDOWN && vmp_signs_shutdown(m))
+				vm_off(m, "the guest shut itself down, and on_shutdown=report");
+			else
+				vm_over(m, vmp_virt_how_str(ev.how));
 			break;
 		case VMP_VIRT_GONE:
 			if (m->phase == VMP_HOST_STOPPING && m->stop_failed)
@@ -1238,11 +1275,18 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			vmp_journal_add(d->journal, m->name, 0, "libvirt", "%s %s", vmp_virt_how_str(ev.how), ev.reason);
 			break;
 		case VMP_VIRT_REBOOTED:
+			vmp_journal_add(d->journal, m->name, 0, vmp_virt_event_str(ev.type), "%s", ev.reason);
+			vmp_log(LOG_NOTICE, "%s: VM %s", m->name, vmp_virt_event_str(ev.type));
+			vmp_signs_virt(m, &ev);
+			break;
 		case VMP_VIRT_PAUSED:
 		case VMP_VIRT_RESUMED:
-			vmp_journal_add(d->journal, m->name, 0, vmp_virt_event_str(ev.type), "%s%s%s",
-					ev.type == VMP_VIRT_PAUSED ? vmp_virt_how_str(ev.how) : "", ev.reason[0] ? " " : "", ev.reason);
-			vmp_log(LOG_NOTICE, "%s: VM %s", m->name, vmp_virt_event_str(ev.type));
+		case VMP_VIRT_PANICKED:
+		case VMP_VIRT_WATCHDOG:
+		case VMP_VIRT_IO_ERROR:
+		case VMP_VIRT_RESET:
+		case VMP_VIRT_PONG:
+			vmp_signs_virt(m, &ev);
 			break;
 		default:
 			if (ev.reason[0])
@@ -1316,6 +1360,7 @@ static int adopt(const struct vmp_facts *f, void *data)
 		}
 		if (m->ready_spec.kind != VMP_PROBE_NONE)
 			checker_begin(&m->own);
+		vmp_signs_start(m);
 		vmp_log(LOG_NOTICE, "%s: VM taken over, process %d", m->name, (int)m->run.pid);
 	}
 	return 0;
@@ -1367,6 +1412,7 @@ int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *rea
 		}
 	}
 	vmp_sync_reconfigure(m);
+	vmp_signs_reconfigure(m);
 	to_core_policy(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
@@ -1460,6 +1506,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 		update_score(m);
 		watch_peer(m);
 		end_if_surplus(m);
+		vmp_signs_slow(m);
 		vmp_sync_update(m);
 		if (m->monitor_token && vmp_member_flip_pending(m)) {
 			/* A transition that was aborted meanwhile waits for this very answer; the next monitor tells the truth. */

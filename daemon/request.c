@@ -88,7 +88,7 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 	in.interval_ms = get_number(msg, "interval_ms");
 	in.probe = in.interval_ms == 0;
 	in.primary = vmp_member_primary(m);
-	in.frozen = m->frozen;
+	in.frozen = m->frozen || m->signs.held; /* no flip will come */
 	in.told = m->told;
 	in.op_role = !strcmp(role, "Promoted") ? VMP_TOLD_PROMOTED : !strcmp(role, "Unpromoted") ? VMP_TOLD_UNPROMOTED :
 												  VMP_TOLD_UNKNOWN;
@@ -424,6 +424,10 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 							 said(p, there, "score"), "reason", there ? get_text(p, "reason") : ""));
 		if (there && *get_text(p, "reason"))
 			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "reason")));
+		if (there && json_object_get(p, "signs")) {
+			json_object_set(json_array_get(members, json_array_size(members) - 1), "signs", json_object_get(p, "signs"));
+			vmp_signs_status(d->nodes[i].name, name, json_object_get(p, "signs"), problems);
+		}
 		if (there && json_object_get(p, "relay")) {
 			relay = true;
 			relay_status(json_object_get(p, "relay"), d->nodes[i].name, json_array_get(members, json_array_size(members) - 1),
@@ -725,6 +729,10 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 		break;
 	case VMP_OP_BAR:
 		vmp_bars_op_done(d, op, rc, reason);
+		break;
+	case VMP_OP_TRIGGER:
+		if (m)
+			vmp_signs_moved(m, rc, text);
 		break;
 	case VMP_OP_EXIT_HOLD:
 		if (d->exit_holds && --d->exit_holds == 0)

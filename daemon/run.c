@@ -424,6 +424,7 @@ int vmp_run(const struct vmp_run_opts *opts)
 		if (d->members[i].used)
 			vmp_member_forget(&d->members[i]);
 	vmp_vrrp_free(d->vrrp);
+	vmp_hostwatch_free(d->host);
 	vmp_relays_free(d->relays);
 	vmp_group_free(d);
 	vmp_journal_free(d->journal);

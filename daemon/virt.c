@@ -27,7 +27,7 @@
 
 enum { EV_INBOX, EV_TIMER, EV_WAKE, EV_PROC, EV_THREAD = EV_PROC + VMP_VIRT_MAX_PAIRS };
 
-enum op_kind { OP_NONE, OP_START, OP_STOP, OP_REMOVE };
+enum op_kind { OP_NONE, OP_START, OP_STOP, OP_REMOVE, OP_RESET };
 
 enum stop_phase {
 	S_FIND,	      /* no process known: looking for it */
@@ -46,7 +46,8 @@ struct pair {
 	struct vmp_virt_run run, last_run;
 	int pidfd, dom_id;
 	int thread[THREADS_MAX]; /* pidfds; -1: none */
-	bool told_exit, told_cause, paused;
+	bool told_exit, told_cause, paused, panicked;
+	bool pinging; /* a PING is in flight */
 	enum vmp_virt_how cause; /* of the run that is ending */
 	enum want want;
 
@@ -90,6 +91,11 @@ const char *vmp_virt_event_str(enum vmp_virt_event_type type)
 		[VMP_VIRT_REBOOTED] = "rebooted",
 		[VMP_VIRT_PAUSED] = "paused",
 		[VMP_VIRT_RESUMED] = "resumed",
+		[VMP_VIRT_PANICKED] = "panicked",
+		[VMP_VIRT_WATCHDOG] = "watchdog",
+		[VMP_VIRT_IO_ERROR] = "io-error",
+		[VMP_VIRT_RESET] = "reset",
+		[VMP_VIRT_PONG] = "pong",
 		[VMP_VIRT_LIBVIRTD_LOST] = "libvirtd-lost",
 		[VMP_VIRT_LIBVIRTD_BACK] = "libvirtd-back",
 		[VMP_VIRT_NOTE] = "note",
@@ -106,7 +112,7 @@ const char *vmp_virt_how_str(enum vmp_virt_how how)
 		[VMP_VIRT_HOW_SIGNAL] = "qemu was told to end",
 		[VMP_VIRT_HOW_DESTROYED] = "destroyed by hand",
 		[VMP_VIRT_HOW_CRASHED] = "crashed",
-		[VMP_VIRT_HOW_MIGRATED] = "migrated away",
+		[VMP_VIRT_HOW_MIGRATED] = "migrated",
 		[VMP_VIRT_HOW_SAVED] = "saved to a file",
 		[VMP_VIRT_HOW_OPERATOR] = "paused by hand",
 		[VMP_VIRT_HOW_IOERROR] = "I/O error",
@@ -198,7 +204,7 @@ static int submit_simple(struct vmp_virt *v, struct pair *p, enum vmp_vc_job_kin
 static void finish(struct vmp_virt *v, struct pair *p, int rc, const char *reason)
 {
 	static const enum vmp_virt_event_type result[] = {
-		[OP_START] = VMP_VIRT_STARTED, [OP_STOP] = VMP_VIRT_STOPPED, [OP_REMOVE] = VMP_VIRT_REMOVED
+		[OP_START] = VMP_VIRT_STARTED, [OP_STOP] = VMP_VIRT_STOPPED, [OP_REMOVE] = VMP_VIRT_REMOVED, [OP_RESET] = VMP_VIRT_RESET
 	};
 	enum op_kind op = p->op;
 
@@ -250,7 +256,7 @@ static void set_run(struct vmp_virt *v, struct pair *p, pid_t pid, uint64_t star
 	p->run = (struct vmp_virt_run){ .pid = pid, .start_ticks = start_ticks };
 	p->pidfd = pidfd;
 	p->dom_id = dom_id;
-	p->told_exit = p->told_cause = p->paused = false;
+	p->told_exit = p->told_cause = p->paused = p->panicked = false;
 	p->cause = VMP_VIRT_HOW_UNKNOWN;
 	if (epoll_ctl(v->epfd, EPOLL_CTL_ADD, pidfd, &ev) < 0)
 		tell(v, p, VMP_VIRT_NOTE, vmp_vc_now_ns(), "%s: its process cannot be watched: %s", p->name,
@@ -517,6 +523,12 @@ static void job_done(struct vmp_virt *v, struct vmp_vc_msg *m)
 	if (m->kind == VMP_VC_START)
 		p->starts--;
 	current = p->job && p->job->id == m->job_id;
+	if (m->kind == VMP_VC_PING) {
+		p->pinging = false;
+		if (p->pidfd >= 0)
+			tell(v, p, VMP_VIRT_PONG, m->at_ns, "%s", m->reason)->rc = m->rc;
+		return;
+	}
 
 	if (m->kind == VMP_VC_START && !current) {
 		/* a start that was given up */
@@ -540,9 +552,60 @@ static void job_done(struct vmp_virt *v, struct vmp_vc_msg *m)
 		finish(v, p, m->rc, m->rc < 0 && !m->reason[0] ? strerror(-m->rc) : m->reason);
 	} else if (p->op == OP_STOP) {
 		stop_job_done(v, p, m);
-	} else if (p->op == OP_REMOVE) {
+	} else if (p->op == OP_REMOVE || p->op == OP_RESET) {
 		finish(v, p, m->rc, m->reason);
 	}
+}
+
+static void paused(struct vmp_virt *v, struct pair *p, enum vmp_virt_how how, uint64_t at_ns)
+{
+	p->paused = true;
+	tell(v, p, VMP_VIRT_PAUSED, at_ns, "%s", how == VMP_VIRT_HOW_UNKNOWN ? "the guest sleeps" : vmp_virt_how_str(how))->how = how;
+}
+
+static void resumed(struct vmp_virt *v, struct pair *p, uint64_t at_ns)
+{
+	if (!p->paused && !p->panicked)
+		return;
+	p->paused = p->panicked = false;
+	tell(v, p, VMP_VIRT_RESUMED, at_ns, "resumed");
+}
+
+static void panicked(struct vmp_virt *v, struct pair *p, uint64_t at_ns)
+{
+	if (p->panicked || p->told_exit)
+		return;
+	p->panicked = true;
+	tell(v, p, VMP_VIRT_PANICKED, at_ns, "the guest's kernel panicked");
+}
+
+static enum vmp_virt_how state_how(int reason)
+{
+	switch (reason) {
+	case VIR_DOMAIN_PAUSED_IOERROR:
+		return VMP_VIRT_HOW_IOERROR;
+	case VIR_DOMAIN_PAUSED_WATCHDOG:
+		return VMP_VIRT_HOW_WATCHDOG;
+	case VIR_DOMAIN_PAUSED_MIGRATION:
+	case VIR_DOMAIN_PAUSED_POSTCOPY:
+	case VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
+		return VMP_VIRT_HOW_MIGRATED;
+	default:
+		return VMP_VIRT_HOW_OPERATOR;
+	}
+}
+
+/* What happened while nobody listened. */
+static void catch_up(struct vmp_virt *v, struct pair *p, const struct vmp_vc_active *a, uint64_t at_ns)
+{
+	if (p->pidfd < 0 || p->told_exit)
+		return;
+	if (a->state == VIR_DOMAIN_CRASHED)
+		panicked(v, p, at_ns);
+	else if (a->state == VIR_DOMAIN_PAUSED && !p->paused)
+		paused(v, p, state_how(a->reason), at_ns);
+	else if (a->state == VIR_DOMAIN_RUNNING)
+		resumed(v, p, at_ns);
 }
 
 static void connected(struct vmp_virt *v, struct vmp_vc_msg *m)
@@ -551,17 +614,20 @@ static void connected(struct vmp_virt *v, struct vmp_vc_msg *m)
 	tell(v, NULL, VMP_VIRT_LIBVIRTD_BACK, m->at_ns, "connected");
 	for (size_t i = 0; i < VMP_VIRT_MAX_PAIRS; i++) {
 		struct pair *p = &v->pair[i];
-		bool active = false;
+		const struct vmp_vc_active *active = NULL;
 
 		if (p->id == 0)
 			continue;
 		for (unsigned int k = 0; k < m->n_active && !active; k++)
-			active = !strcasecmp(m->active[k], p->uuid);
-		if (active)
+			if (!strcasecmp(m->active[k].uuid, p->uuid))
+				active = &m->active[k];
+		if (active) {
 			look(v, p, -1);
-		else if (p->pidfd >= 0 && vmp_proc_gone(p->pidfd) == 0)
+			catch_up(v, p, active, m->at_ns);
+		} else if (p->pidfd >= 0 && vmp_proc_gone(p->pidfd) == 0) {
 			tell(v, p, VMP_VIRT_NOTE, m->at_ns, "%s runs as process %d, but libvirt does not know it",
 			     p->name, (int)p->run.pid);
+		}
 	}
 }
 
@@ -608,6 +674,8 @@ static enum vmp_virt_how paused_how(int detail)
 	case VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG:
 		return VMP_VIRT_HOW_WATCHDOG;
 	case VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED:
+	case VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY:
+	case VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED:
 		return VMP_VIRT_HOW_MIGRATED;
 	default:
 		return VMP_VIRT_HOW_OPERATOR;
@@ -651,32 +719,20 @@ static void lifecycle(struct vmp_virt *v, struct vmp_vc_msg *m)
 			       false, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_CRASHED:
-		if (ours)
-			exited(v, p, VMP_VIRT_HOW_CRASHED, false, m->at_ns);
+		if (ours && m->detail == VIR_DOMAIN_EVENT_CRASHED_PANICKED)
+			panicked(v, p, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_STOPPED:
 		stopped(v, p, ours, m->detail, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_SUSPENDED:
 	case VIR_DOMAIN_EVENT_PMSUSPENDED:
-		if (ours && !p->told_exit) {
-			enum vmp_virt_how how = VMP_VIRT_HOW_UNKNOWN;
-			struct vmp_virt_event *e;
-
-			if (m->event == VIR_DOMAIN_EVENT_SUSPENDED)
-				how = paused_how(m->detail);
-
-			p->paused = true;
-			e = tell(v, p, VMP_VIRT_PAUSED, m->at_ns, "%s",
-				 how == VMP_VIRT_HOW_UNKNOWN ? "the guest sleeps" : vmp_virt_how_str(how));
-			e->how = how;
-		}
+		if (ours && !p->told_exit)
+			paused(v, p, m->event == VIR_DOMAIN_EVENT_SUSPENDED ? paused_how(m->detail) : VMP_VIRT_HOW_UNKNOWN, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_RESUMED:
-		if (ours && p->paused) {
-			p->paused = false;
-			tell(v, p, VMP_VIRT_RESUMED, m->at_ns, "resumed");
-		}
+		if (ours)
+			resumed(v, p, m->at_ns);
 		break;
 	default:
 		break;
@@ -707,6 +763,16 @@ static void take_message(struct vmp_virt *v)
 		p = by_uuid(v, m->uuid);
 		if (p && p->pidfd >= 0)
 			tell(v, p, VMP_VIRT_REBOOTED, m->at_ns, "the guest rebooted");
+		break;
+	case VMP_VC_WATCHDOG:
+		p = by_uuid(v, m->uuid);
+		if (p && p->pidfd >= 0 && !p->told_exit)
+			tell(v, p, VMP_VIRT_WATCHDOG, m->at_ns, "the guest did not feed its watchdog");
+		break;
+	case VMP_VC_IO_ERROR:
+		p = by_uuid(v, m->uuid);
+		if (p && p->pidfd >= 0 && !p->told_exit)
+			tell(v, p, VMP_VIRT_IO_ERROR, m->at_ns, "%s", m->reason);
 		break;
 	}
 	vmp_vc_msg_free(m);
@@ -1039,6 +1105,52 @@ int vmp_virt_remove(struct vmp_virt *v, uint64_t pair_id, const char *disk_dir, 
 	p->tag = tag;
 	p->deadline_ns = vmp_vc_now_ns() + (uint64_t)timeout_ms * MS;
 	arm_timer(v);
+	return 0;
+}
+
+int vmp_virt_reset(struct vmp_virt *v, uint64_t pair_id, unsigned int timeout_ms, uint64_t tag)
+{
+	struct pair *p = by_id(v, pair_id);
+	int rc;
+
+	if (!p || p->pidfd < 0 || p->told_exit)
+		return -ESRCH;
+	if (p->op != OP_NONE)
+		return -EBUSY;
+	p->deadline_ns = vmp_vc_now_ns() + (uint64_t)timeout_ms * MS;
+	rc = submit_simple(v, p, VMP_VC_RESET);
+	if (rc < 0) {
+		p->deadline_ns = 0;
+		return rc;
+	}
+	p->op = OP_RESET;
+	p->tag = tag;
+	p->internal = false;
+	arm_timer(v);
+	return 0;
+}
+
+int vmp_virt_ping(struct vmp_virt *v, uint64_t pair_id, unsigned int timeout_ms)
+{
+	struct pair *p = by_id(v, pair_id);
+	struct vmp_vc_job *job;
+	int rc;
+
+	if (!p || p->pidfd < 0 || p->told_exit)
+		return -ESRCH;
+	if (p->pinging)
+		return -EBUSY;
+	job = vmp_vc_job_new(VMP_VC_PING, p->id, p->name, p->uuid);
+	if (!job)
+		return -ENOMEM;
+	job->id = ++v->next_job;
+	job->deadline_ns = vmp_vc_now_ns() + (uint64_t)timeout_ms * MS;
+	rc = vmp_vc_submit(v->vc, job);
+	vmp_vc_job_unref(job);
+	if (rc < 0)
+		return rc;
+	p->pinging = true;
+	p->jobs++;
 	return 0;
 }
 

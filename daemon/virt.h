@@ -55,6 +55,11 @@ enum vmp_virt_event_type {
 	VMP_VIRT_REBOOTED, /* the guest rebooted: not an end */
 	VMP_VIRT_PAUSED,   /* `how` tells why */
 	VMP_VIRT_RESUMED,
+	VMP_VIRT_PANICKED, /* the guest's kernel: the VM is stopped, its process is there */
+	VMP_VIRT_WATCHDOG, /* of the guest: it expired, nothing was done about it */
+	VMP_VIRT_IO_ERROR, /* of a disk: `reason` names it */
+	VMP_VIRT_RESET,	   /* result of RESET */
+	VMP_VIRT_PONG,	   /* result of PING: rc 0; -ETIMEDOUT = the guest agent is silent; else nothing is known */
 	VMP_VIRT_LIBVIRTD_LOST, /* pair_id 0; nothing follows from it about any VM */
 	VMP_VIRT_LIBVIRTD_BACK, /* pair_id 0 */
 	VMP_VIRT_NOTE,		/* something worth a log line: `reason` */
@@ -68,7 +73,7 @@ enum vmp_virt_how {
 	VMP_VIRT_HOW_CRASHED,	/* guest panic, or qemu failed */
 	VMP_VIRT_HOW_MIGRATED,
 	VMP_VIRT_HOW_SAVED,
-	VMP_VIRT_HOW_OPERATOR, /* paused by hand (or by a snapshot, a migration...) */
+	VMP_VIRT_HOW_OPERATOR, /* paused by hand (or by a snapshot) */
 	VMP_VIRT_HOW_IOERROR,  /* paused by an I/O error of a disk */
 	VMP_VIRT_HOW_WATCHDOG,
 };
@@ -134,6 +139,13 @@ int vmp_virt_stop(struct vmp_virt *v, uint64_t pair_id, const struct vmp_virt_st
  * is stopped; -EBUSY while it runs. The pair need not be registered any more (then timeout_ms says nothing).
  */
 int vmp_virt_remove(struct vmp_virt *v, uint64_t pair_id, const char *disk_dir, unsigned int timeout_ms, uint64_t tag);
+/*
+ * Resets the guest in place, and lets a stopped VM run on: the same process, as when the guest reboots. Ended by a stop (-ECANCELED).
+ * -EBUSY while another request is under way, -ESRCH when none runs.
+ */
+int vmp_virt_reset(struct vmp_virt *v, uint64_t pair_id, unsigned int timeout_ms, uint64_t tag);
+/* Asks the QEMU guest agent for a sign of life. -EBUSY while it is being asked; a job that hangs keeps it so. */
+int vmp_virt_ping(struct vmp_virt *v, uint64_t pair_id, unsigned int timeout_ms);
 /* SIGKILL at once through the pidfd: the last means of keeping a VM off. -ESRCH when none runs. */
 int vmp_virt_kill(struct vmp_virt *v, uint64_t pair_id);
 

@@ -114,7 +114,7 @@ static struct vmp_vc_msg *msg_new(enum vmp_vc_msg_type type)
 /* Takes the message. Must not fail for results; events over the limit are dropped and the connection is made anew. */
 static void post(struct vmp_vc *vc, struct vmp_vc_msg *m)
 {
-	bool event = m->type == VMP_VC_LIFECYCLE || m->type == VMP_VC_REBOOT;
+	bool event = m->type != VMP_VC_DONE && m->type != VMP_VC_CONNECTED && m->type != VMP_VC_LOST;
 	uint64_t one = 1;
 
 	pthread_mutex_lock(&vc->lock);
@@ -269,12 +269,13 @@ static void on_close(virConnectPtr conn, int reason, void *opaque)
 	pthread_mutex_unlock(&vc->lock);
 }
 
-static void post_event(struct vmp_vc *vc, enum vmp_vc_msg_type type, virDomainPtr dom, int event, int detail)
+static void post_event(struct vmp_vc *vc, enum vmp_vc_msg_type type, virDomainPtr dom, int event, int detail, const char *reason)
 {
 	struct vmp_vc_msg *m = msg_new(type);
 
 	if (!m)
 		return; /* the process itself, by its pidfd, is the evidence that counts */
+	snprintf(m->reason, sizeof(m->reason), "%s", reason);
 	m->event = event;
 	m->detail = detail;
 	m->dom_id = (int)virDomainGetID(dom);
@@ -287,29 +288,52 @@ static void post_event(struct vmp_vc *vc, enum vmp_vc_msg_type type, virDomainPt
 static int on_lifecycle(virConnectPtr conn, virDomainPtr dom, int event, int detail, void *opaque)
 {
 	(void)conn;
-	post_event(opaque, VMP_VC_LIFECYCLE, dom, event, detail);
+	post_event(opaque, VMP_VC_LIFECYCLE, dom, event, detail, "");
 	return 0;
 }
 
 static void on_reboot(virConnectPtr conn, virDomainPtr dom, void *opaque)
 {
 	(void)conn;
-	post_event(opaque, VMP_VC_REBOOT, dom, 0, 0);
+	post_event(opaque, VMP_VC_REBOOT, dom, 0, 0, "");
 }
 
-static int subscribe(struct vmp_vc *vc, virConnectPtr conn, int ids[static 2])
+static void on_watchdog(virConnectPtr conn, virDomainPtr dom, int action, void *opaque)
 {
-	ids[0] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-						  VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), vc_ref(vc), vc_unref);
-	if (ids[0] < 0) {
-		vc_unref(vc);
-		return -1;
-	}
-	ids[1] = virConnectDomainEventRegisterAny(conn, NULL, VIR_DOMAIN_EVENT_ID_REBOOT,
-						  VIR_DOMAIN_EVENT_CALLBACK(on_reboot), vc_ref(vc), vc_unref);
-	if (ids[1] < 0) {
-		vc_unref(vc);
-		return -1;
+	(void)conn;
+	post_event(opaque, VMP_VC_WATCHDOG, dom, action, 0, "");
+}
+
+static void on_io_error(virConnectPtr conn, virDomainPtr dom, const char *path, const char *alias, int action, const char *reason,
+			void *opaque)
+{
+	char text[VMP_VIRT_REASON];
+
+	(void)conn;
+	snprintf(text, sizeof(text), "%.160s%s%.60s", path && *path ? path : alias, reason && *reason ? ": " : "", reason ? reason : "");
+	post_event(opaque, VMP_VC_IO_ERROR, dom, action, 0, text);
+}
+
+enum { SUBSCRIPTIONS = 4 };
+
+static int subscribe(struct vmp_vc *vc, virConnectPtr conn, int ids[static SUBSCRIPTIONS])
+{
+	static const struct {
+		int id;
+		virConnectDomainEventGenericCallback fn;
+	} want[SUBSCRIPTIONS] = {
+		{ VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
+		{ VIR_DOMAIN_EVENT_ID_REBOOT, VIR_DOMAIN_EVENT_CALLBACK(on_reboot) },
+		{ VIR_DOMAIN_EVENT_ID_WATCHDOG, VIR_DOMAIN_EVENT_CALLBACK(on_watchdog) },
+		{ VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, VIR_DOMAIN_EVENT_CALLBACK(on_io_error) },
+	};
+
+	for (unsigned int i = 0; i < SUBSCRIPTIONS; i++) {
+		ids[i] = virConnectDomainEventRegisterAny(conn, NULL, want[i].id, want[i].fn, vc_ref(vc), vc_unref);
+		if (ids[i] < 0) {
+			vc_unref(vc);
+			return -1;
+		}
 	}
 	return 0;
 }
@@ -324,9 +348,15 @@ static struct vmp_vc_msg *active_domains(virConnectPtr conn)
 	n = virConnectListAllDomains(conn, &doms, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
 	if (n >= 0 && m) {
 		m->active = calloc((size_t)n + 1, sizeof(*m->active));
-		for (int i = 0; i < n && m->active; i++)
-			if (virDomainGetUUIDString(doms[i], m->active[m->n_active]) == 0)
-				m->n_active++;
+		for (int i = 0; i < n && m->active; i++) {
+			struct vmp_vc_active *a = &m->active[m->n_active];
+
+			if (virDomainGetUUIDString(doms[i], a->uuid) < 0)
+				continue;
+			if (virDomainGetState(doms[i], &a->state, &a->reason, 0) < 0)
+				a->state = a->reason = -1;
+			m->n_active++;
+		}
 	}
 	for (int i = 0; i < n; i++)
 		virDomainFree(doms[i]);
@@ -342,7 +372,7 @@ static struct vmp_vc_msg *active_domains(virConnectPtr conn)
 static bool serve(struct vmp_vc *vc, char *why, size_t why_size)
 {
 	virConnectPtr conn = virConnectOpen(vc->uri);
-	int ids[2] = { -1, -1 };
+	int ids[SUBSCRIPTIONS] = { -1, -1, -1, -1 };
 	struct vmp_vc_msg *m;
 	bool ok = false;
 
@@ -380,7 +410,7 @@ static bool serve(struct vmp_vc *vc, char *why, size_t why_size)
 	pthread_mutex_lock(&vc->lock);
 	vc->conn = NULL;
 	pthread_mutex_unlock(&vc->lock);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < SUBSCRIPTIONS; i++)
 		if (ids[i] >= 0)
 			virConnectDomainEventDeregisterAny(conn, ids[i]);
 	virConnectUnregisterCloseCallback(conn, on_close);
@@ -751,6 +781,61 @@ static int run_end(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg 
 	return rc;
 }
 
+/* A VM that was stopped (by a panic, an I/O error) runs again after it. */
+static int reset_domain(virDomainPtr dom)
+{
+	int state;
+
+	if (virDomainReset(dom, 0) < 0 || virDomainGetState(dom, &state, NULL, 0) < 0)
+		return -EIO;
+	if ((state == VIR_DOMAIN_PAUSED || state == VIR_DOMAIN_CRASHED) && virDomainResume(dom) < 0)
+		return -EIO;
+	return 0;
+}
+
+/* Any answer is a sign of life. */
+static int ping_agent(virDomainPtr dom, int timeout_s)
+{
+	CLEANUP_FREE char *xml = NULL;
+	unsigned int nseconds;
+	long long seconds;
+	const char *at;
+	virErrorPtr e;
+
+	if (virDomainAgentSetResponseTimeout(dom, timeout_s, 0) < 0)
+		return -EIO;
+	if (virDomainGetTime(dom, &seconds, &nseconds, 0) == 0)
+		return 0;
+	e = virGetLastError();
+	if (!e || (e->code != VIR_ERR_AGENT_UNRESPONSIVE && e->code != VIR_ERR_AGENT_UNSYNCED))
+		return -EIO;
+	/* silent, or has it closed its port? */
+	xml = virDomainGetXMLDesc(dom, 0);
+	at = xml ? strstr(xml, "name='org.qemu.guest_agent.0'") : NULL;
+	return at && !strncmp(at + strlen("name='org.qemu.guest_agent.0'"), " state='connected'", 18) ? -ETIMEDOUT : -EIO;
+}
+
+static int run_in_guest(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)
+{
+	virConnectPtr conn = conn_get(vc, job, false);
+	virDomainPtr dom;
+	int rc = -EIO;
+
+	if (!conn) {
+		snprintf(m->reason, sizeof(m->reason), "libvirtd does not answer (%s)", vc->uri);
+		return -ENOTCONN;
+	}
+	dom = virDomainLookupByUUIDString(conn, job->uuid);
+	if (dom)
+		rc = job->kind == VMP_VC_RESET ? reset_domain(dom) : ping_agent(dom, (left_ms(job) + 999) / 1000);
+	if (rc < 0)
+		last_error(m->reason, sizeof(m->reason));
+	if (dom)
+		virDomainFree(dom);
+	virConnectClose(conn);
+	return rc;
+}
+
 struct thread_arg {
 	struct vmp_vc *vc;
 	struct vmp_vc_job *job;
@@ -777,6 +862,10 @@ static void *job_thread(void *arg)
 		break;
 	case VMP_VC_REMOVE:
 		m->rc = remove_disks(a.job->disk_dir, m->reason, sizeof(m->reason));
+		break;
+	case VMP_VC_RESET:
+	case VMP_VC_PING:
+		m->rc = run_in_guest(a.vc, a.job, m);
 		break;
 	}
 	m->at_ns = vmp_vc_now_ns();

@@ -22,6 +22,8 @@ enum vmp_vc_job_kind {
 	VMP_VC_DESTROY,
 	VMP_VC_FIND,   /* look for the process among all: no libvirt */
 	VMP_VC_REMOVE, /* the disk directory: no libvirt */
+	VMP_VC_RESET,
+	VMP_VC_PING, /* the guest agent */
 };
 
 struct vmp_vc_job {
@@ -40,13 +42,20 @@ struct vmp_vc_job {
 
 enum vmp_vc_msg_type {
 	VMP_VC_DONE,	  /* of a job: rc, reason; START and FIND with the process */
-	VMP_VC_CONNECTED, /* with the uuids of the domains that are active */
+	VMP_VC_CONNECTED, /* with the domains that are active */
 	VMP_VC_LOST,
 	VMP_VC_LIFECYCLE, /* event and detail of libvirt */
 	VMP_VC_REBOOT,
+	VMP_VC_WATCHDOG,
+	VMP_VC_IO_ERROR, /* reason: disk and error */
 };
 
 #define VMP_VC_UUID_LEN 37
+
+struct vmp_vc_active {
+	char uuid[VMP_VC_UUID_LEN];
+	int state, reason; /* virDomainState, and what that has as reasons; -1 = not known */
+};
 
 struct vmp_vc_msg {
 	struct vmp_vc_msg *next;
@@ -64,7 +73,7 @@ struct vmp_vc_msg {
 	char uuid[VMP_VC_UUID_LEN];
 	char reason[VMP_VIRT_REASON];
 	unsigned int n_active;
-	char (*active)[VMP_VC_UUID_LEN];
+	struct vmp_vc_active *active;
 };
 
 struct vmp_vc;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Pages with tables are made from templates, so that they say what the programs do.
-dist_man_MANS += %D%/fence_vmpair.8 %D%/vmpair.8 %D%/vmpair-relay.8 %D%/vmpaird.8
+dist_man_MANS += %D%/fence_vmpair.8 %D%/vmpair.8 %D%/vmpair-guest.8 %D%/vmpair-relay.8 %D%/vmpaird.8
 nodist_man_MANS = %D%/vmpaird.conf.5 %D%/ocf_vmpair_pair.7 %D%/vmpair-keepalived.7
 EXTRA_DIST += %D%/vmpaird.conf.5.in %D%/ocf_vmpair_pair.7.in %D%/vmpair-keepalived.7.in
 CLEANFILES += $(nodist_man_MANS)

@@ -8,7 +8,7 @@ fail=0
 bad() { echo "not ok - $*"; fail=1; }
 text() { mandoc -Tascii "$1" | col -b | tr -s ' \n' '  '; }
 
-for page in "$man/fence_vmpair.8" "$man/vmpair.8" "$man/vmpair-relay.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7 man/vmpair-keepalived.7; do
+for page in "$man/fence_vmpair.8" "$man/vmpair.8" "$man/vmpair-guest.8" "$man/vmpair-relay.8" "$man/vmpaird.8" man/vmpaird.conf.5 man/ocf_vmpair_pair.7 man/vmpair-keepalived.7; do
 	# STYLE and the missing pages of other packages are not complaints
 	out=$(mandoc -Tlint -Wwarning "$page" 2>&1) || bad "$page: $out"
 done
@@ -21,10 +21,12 @@ while read -r command _; do
 	done < <(./vmpair "$command" --help | grep -oE -- '--[a-z]+' | sort -u | cut -c3- | grep -vx all-commands)
 done < <(./vmpair --help | sed -n '/^Commands:/,/^$/p' | sed '1d;/^$/d')
 
-page=$(text "$man/vmpair-relay.8")
-while read -r option; do
-	[[ $page == *"--$option"* ]] || bad "vmpair-relay(8) does not know --$option"
-done < <(./vmpair-relay --help | grep -oE -- '--[a-z-]+' | sort -u | cut -c3- | grep -vxE 'help|version')
+for program in vmpair-guest vmpair-relay; do
+	page=$(text "$man/$program.8")
+	while read -r option; do
+		[[ $page == *"--$option"* ]] || bad "$program(8) does not know --$option"
+	done < <("./$program" --help | grep -oE -- '--[a-z-]+' | sort -u | cut -c3- | grep -vxE 'help|version')
+done
 
 page=$(text man/vmpaird.conf.5)
 while read -r name; do

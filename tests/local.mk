@@ -347,8 +347,12 @@ TESTS += %D%/check-agent-metadata.sh %D%/check-fence-agent.sh %D%/check-cib-exam
 
 # --- loop, log, journal ---
 if UNIT_TESTS
-check_PROGRAMS += tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
-TESTS += tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
+check_PROGRAMS += tests/unit/test_hostwatch tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
+TESTS += tests/unit/test_hostwatch tests/unit/test_journal tests/unit/test_loop tests/unit/test_relay
+tests_unit_test_hostwatch_SOURCES = tests/unit/test_hostwatch.c
+tests_unit_test_hostwatch_CPPFLAGS = $(TEST_CPPFLAGS)
+tests_unit_test_hostwatch_CFLAGS = $(TEST_CFLAGS)
+tests_unit_test_hostwatch_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 tests_unit_test_relay_SOURCES = tests/unit/test_relay.c tests/unit/testdir.h
 tests_unit_test_relay_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_relay_CFLAGS = $(TEST_CFLAGS)

@@ -644,7 +644,7 @@ static void on_move(struct vmp_step *s, struct vmp_pair *p, const struct vmp_eve
 	if (p->role == VMP_ROLE_CLOSING)
 		vmp_op_done(s, &p->release_req, -ECANCELED, VMP_REASON_SUPERSEDED);
 	p->release_req = (struct vmp_request){ .op = ev->op };
-	vmp_release_begin(s, p, demote ? VMP_CAUSE_DEMOTE : VMP_CAUSE_SWITCHOVER, frozen ? 0 : standby);
+	vmp_release_begin(s, p, demote ? VMP_CAUSE_DEMOTE : ev->on ? VMP_CAUSE_TRIGGER : VMP_CAUSE_SWITCHOVER, frozen ? 0 : standby);
 }
 
 static void on_pair_remove(struct vmp_step *s, struct vmp_pair *p, const struct vmp_event *ev)

@@ -97,7 +97,7 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(VM_EXIT, "vm-exit") X(NODE_LOST, "node-lost") X(TAKEOVER, "takeover") X(PEER_LINK, "peer-link") X(REMOVED, "removed") \
 	X(HIGHER_STATE, "higher-state") X(RECLAIM, "reclaim") X(RESUME, "resume") X(ATTEMPT_FAILED, "attempt-failed") \
 	X(PERSIST_FAILED, "persist-failed") X(CLOCK_JUMP, "clock-jump") X(RETURN, "return") X(VOTERS, "voters") \
-	X(BARRED, "barred")
+	X(BARRED, "barred") X(TRIGGER, "trigger")
 
 /* Why something was refused or is not being done; texts for people come from vmp_reason_text(). */
 #define VMP_REASONS(X) \
@@ -385,7 +385,7 @@ struct vmp_event {
 	uint8_t type;		/* enum vmp_event_type */
 	uint8_t node;		/* MSG: sender; FENCED, VOTERS, LOST_DISKS, BAR: node; IN_SYNC: the standby's node */
 	bool on;		/* PEER_LINK: up; FREEZE: frozen; MEMBER: running; VOTERS: add (else remove); IN_SYNC: has caught up;
-				 * BAR: bar (else lift) */
+				 * BAR: bar (else lift); SWITCHOVER: because of a trigger */
 	bool ready;		/* MEMBER; PEER_LINK down: it had worked since this node holds the pair */
 	uint64_t now_ns;
 	uint64_t pair;		/* 0 with FREEZE, HOLD, UNHOLD: all pairs; with PERSIST_FAILED: the configuration */

@@ -74,11 +74,10 @@ bool vmp_trigger_silent(struct vmp_trg_silence *s, uint64_t period_ns, uint64_t 
 	s->looked_ns = now_ns;
 	if (!s->heard_ns)
 		return false;
-	if (gap > 2 * period_ns) {	/* G7 */
+	if (gap > 2 * period_ns)	/* G7 */
 		s->heard_ns += gap - period_ns;
-		if (s->heard_ns > now_ns)
-			s->heard_ns = now_ns;
-	}
+	if (s->heard_ns > now_ns)
+		s->heard_ns = now_ns;
 	return now_ns - s->heard_ns >= limit_ns;
 }
 

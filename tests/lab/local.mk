@@ -36,6 +36,7 @@ EXTRA_DIST += \
 	%D%/ops.sh \
 	%D%/pair.sh \
 	%D%/run-tests.sh \
+	%D%/trigger.sh \
 	%D%/guest/domain.xml.in \
 	%D%/guest/init \
 	%D%/guest/mkimage.sh \

@@ -179,9 +179,44 @@ static void relay_in_the_guest(void **state)
 	vmp_domxml_free(d);
 	snprintf(text, sizeof(text), other, "org.qemu.guest_agent.0");
 	assert_int_equal(vmp_domxml_build(text, strlen(text), "x", &p, &d, r, sizeof(r)), 0);
+	assert_true(d->agent);
 	vmp_domxml_free(d);
 	snprintf(text, sizeof(text), other, "org.vmpair.relay.0");
 	assert_int_equal(vmp_domxml_build(text, strlen(text), "x", &params, NULL, r, sizeof(r)), -EINVAL);
+	assert_non_null(strstr(r, "vmpair's own"));
+}
+
+static void signs_of_the_guest(void **state)
+{
+	static const char text[] = "<domain type='qemu'><os><type arch='%s'>hvm</type></os>%s<devices><interface type='bridge'>"
+				   "<source bridge='br-entry'/><mac address='52:54:00:0a:0b:0c'/></interface>%s</devices></domain>";
+	static const struct { const char *arch, *features, *device; bool panic; } cases[] = {
+		{ "x86_64", "<features><acpi/></features>", "", true },
+		{ "x86_64", "", "", false },
+		{ "aarch64", "<features><acpi/></features>", "", false },
+		{ "x86_64", "<features><acpi/></features>", "<panic model='hyperv'/>", false },
+	};
+	struct vmp_domxml_params p = params;
+	struct vmp_domxml *d = NULL;
+	char r[300], xml[700];
+	const char *at;
+	(void)state;
+
+	p.guest_channel = "/run/vmpair/signs/web.sock";
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(xml, sizeof(xml), text, cases[i].arch, cases[i].features, cases[i].device);
+		assert_int_equal(vmp_domxml_build(xml, strlen(xml), "x", &p, &d, r, sizeof(r)), 0);
+		assert_int_equal(strstr(d->xml, "<panic model=\"isa\"/>") != NULL, cases[i].panic);
+		assert_non_null(strstr(d->xml, "<on_crash>preserve</on_crash>"));
+		assert_false(d->agent);
+		at = strstr(d->xml, "<channel type=\"unix\">");
+		assert_non_null(at);
+		assert_non_null(strstr(at, "<source mode=\"bind\" path=\"/run/vmpair/signs/web.sock\"/>"));
+		assert_non_null(strstr(at, "<target type=\"virtio\" name=\"org.vmpair.guest.0\"/>"));
+		vmp_domxml_free(d);
+	}
+	snprintf(xml, sizeof(xml), text, "x86_64", "", "<channel type='unix'><target type='virtio' name='org.vmpair.guest.0'/></channel>");
+	assert_int_equal(vmp_domxml_build(xml, strlen(xml), "x", &p, NULL, r, sizeof(r)), -EINVAL);
 	assert_non_null(strstr(r, "vmpair's own"));
 }
 
@@ -374,6 +409,7 @@ int main(void)
 		cmocka_unit_test(minimal), cmocka_unit_test(full),
 		cmocka_unit_test(without_entry_nic),
 		cmocka_unit_test(relay_in_the_guest),
+		cmocka_unit_test(signs_of_the_guest),
 		cmocka_unit_test(one_other_nic),
 		cmocka_unit_test(shaping), cmocka_unit_test(refusals), cmocka_unit_test(digests),
 		cmocka_unit_test(reading), cmocka_unit_test(damage),

@@ -159,6 +159,9 @@ static void own_lateness_is_not_silence_of_others(void **state)
 	assert_false(vmp_trigger_silent(&w, s_ns, 5 * s_ns, now));
 	for (unsigned i = 0; i < 4; i++)
 		assert_int_equal(vmp_trigger_silent(&w, s_ns, 5 * s_ns, now += s_ns), i == 3);
+	/* heard a moment after the time that the look began with */
+	vmp_trigger_heard(&w, now + 5);
+	assert_false(vmp_trigger_silent(&w, s_ns, 5 * s_ns, now));
 	/* late again and again, each time with the same silence: a guest that is really gone is found all the same */
 	vmp_trigger_heard(&w, now);
 	unsigned looks = 1;

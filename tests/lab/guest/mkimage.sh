@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # mkimage.sh DIR [PROGRAM...]: puts the lab's guest into DIR: vmlinuz (Debian's cloud kernel, unpacked, not installed),
-# initrd.gz (busybox, the modules of a virtio guest, svc, bank), guest-svc and guest-bank, the services alone, and
+# initrd.gz (busybox, the modules of a virtio guest, svc, bank, vmpair-guest), guest-svc and guest-bank, the services alone, and
 # initrd-apps.gz: the same with Redis and each PROGRAM, with the libraries they need. Does nothing when DIR is up to date.
 set -euo pipefail
 
@@ -11,7 +11,8 @@ src=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 modules=(drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
 	drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci net/core/failover drivers/net/net_failover
 	drivers/net/virtio_net drivers/firmware/qemu_fw_cfg drivers/acpi/button drivers/input/evdev
-	drivers/block/virtio_blk drivers/char/virtio_console)
+	drivers/block/virtio_blk drivers/char/virtio_console drivers/misc/pvpanic/pvpanic drivers/misc/pvpanic/pvpanic-mmio)
+guest_c=$src/../../../guest/vmpair-guest.c
 
 mkdir -p "$out"
 exec 9> "$out/.lock"
@@ -19,7 +20,7 @@ flock 9
 tmp=$(mktemp -d "$out/.tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
-if [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/modules/virtio_console.ko" ]; then
+if [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/modules/pvpanic-mmio.ko" ]; then
 	kernel_package() { apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" && !n++ {print $2}'; }
 	package=$(kernel_package)
 	if [ -z "$package" ]; then
@@ -46,11 +47,12 @@ if [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/modules/virtio_console.ko" ]; then
 fi
 
 if [ ! -f "$out/initrd.gz" ] || [ ! -f "$out/guest-bank" ] || [ "$src/svc.c" -nt "$out/initrd.gz" ] || [ "$src/init" -nt "$out/initrd.gz" ] ||
-	[ "$src/mkimage.sh" -nt "$out/initrd.gz" ] || [ "$src/../apps/bank.c" -nt "$out/initrd.gz" ] || [ "$out/vmlinuz" -nt "$out/initrd.gz" ]; then
+	[ "$src/mkimage.sh" -nt "$out/initrd.gz" ] || [ "$src/../apps/bank.c" -nt "$out/initrd.gz" ] || [ "$guest_c" -nt "$out/initrd.gz" ] || [ "$out/vmlinuz" -nt "$out/initrd.gz" ]; then
 	root=$tmp/root
 	mkdir -p "$root"/{bin,dev,etc,lib,proc,sys,tmp}
 	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O2 -static -s -Wall -Wextra -Werror -o "$root/bin/guest-svc" "$src/svc.c"
 	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O2 -static -s -Wall -Wextra -Werror -o "$root/bin/bank" "$src/../apps/bank.c"
+	"${CC:-gcc}" -std=gnu11 -D_GNU_SOURCE -O2 -static -s -Wall -Wextra -Werror -I "$out/../.." -o "$root/bin/vmpair-guest" "$guest_c"
 	cp "$root/bin/guest-svc" "$out/guest-svc" # for services that run on a node itself
 	cp "$root/bin/bank" "$out/guest-bank"
 	cp "$(command -v busybox)" "$root/bin/busybox"
