@@ -541,6 +541,10 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	}
 	v = vmp_voter_idx(c, from);
 	if (v == VMP_MAX_VOTERS || c->self == VMP_MAX_VOTERS || c->config.voter[v].id != msg->voter) {
+		/* A voter that a proposal removes may have claimed before it, and the release was lost: it says once more that it gave up. */
+		if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter && msg->type == VMP_MSG_REFUSE &&
+		    msg->u.refuse.pair == VMP_PAIR_VOTERS)
+			vmp_voters_refused(s, from, &msg->u.refuse);
 		if (msg->version && msg->version < c->config.version)
 			vmp_config_tell(s, from);	/* M3: it may have been one */
 		return;		/* section 4: unknown voters are not listened to */

@@ -87,6 +87,11 @@ launch() { # launch NAME COMMAND...: detached, output to the node's log director
 			fd=${fd##*/}
 			[ "$fd" -le 2 ] || eval "exec $fd>&-"
 		done
+		# another wall clock than the host's (faults.sh)
+		if [ -e /etc/vmpair/clock.lab ]; then
+			LD_PRELOAD=/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1
+			export LD_PRELOAD FAKETIME_TIMESTAMP_FILE=/etc/vmpair/clock.lab FAKETIME_CACHE_DURATION=1 FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1
+		fi
 		exec setsid "$@" >> "/var/log/$name.out" 2>&1 < /dev/null
 	) &
 	echo $! > "/run/lab/$name.pid"
