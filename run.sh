@@ -321,10 +321,17 @@ cmd_check() {
 		esac
 	done < "$BUILD/lab-tests.log"
 
-	if [ "$mode" = full ]; then
+	case "$mode" in
+	quick) ;;
+	full)
 		phase 'fault matrix'
 		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --full
-	fi
+		;;
+	*)
+		phase 'fault matrix, a third'
+		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --third
+		;;
+	esac
 
 	print_phases
 	if [ $SKIPPED -gt 0 ]; then

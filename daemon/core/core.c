@@ -985,7 +985,7 @@ int vmp_core_check(const struct vmp_core *c, int *ret_which)
 			which = 2;	/* C5, R1 */
 		else if (p->entry_open && p->expiry_ns > vmp_lease_end(c, p) && !BUG(c, OWN_ALWAYS))
 			which = 3;	/* K2 */
-		else if (p->role == VMP_ROLE_HOLDING && p->epoch <= p->released && !BUG(c, RESUME_RELEASED))
+		else if (p->role == VMP_ROLE_HOLDING && p->epoch <= p->released)
 			which = 4;	/* R1 */
 		else if (p->role == VMP_ROLE_HOLDING && p->mode == VMP_MODE_ALONE && p->own.sync_node && !BUG(c, ALONE_EARLY) &&
 			 !BUG(c, SYNC_WHILE_ALONE) && p->at.phase != VMP_PH_PUTTING)

@@ -66,7 +66,7 @@ for b in "$LAB_SRC"/bench/*.sh; do
 	rm -rf "$logs"
 	mkdir -p "$logs"
 	log "$name: $RUNS runs"
-	LAB_NODES=$(head_value "$b" nodes) LAB_VMPAIRD=$(head_value "$b" vmpaird)
+	LAB_NODES=$(head_value "$b" nodes) LAB_VMPAIRD=$(head_value "$b" vmpaird) LAB_LEASE_MS=$(head_value "$b" lease_ms)
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
 	if [ "$(head_value "$b" lab)" = no ]; then # it makes what it needs itself

@@ -86,9 +86,10 @@ unlossy() {
 		in_switch nft delete rule bridge lab through handle "$h"
 	done
 }
-# The wall clock of a node's vmpaird and libvirtd, by libfaketime; clocks that do not step (CLOCK_BOOTTIME) stay what they are.
+# The wall clock of a node's vmpaird and libvirtd (wallclock.c); clocks that do not step (CLOCK_BOOTTIME) stay what they are.
 step_clock() { # step_clock NODE SECONDS: first both are restarted under it, then time jumps
 	local d
+	cp "$LAB_BUILD/tests/lab/wallclock.so" "$LAB_DIR/$1/etc/vmpair/"
 	on "$1" sh -c 'echo +0 > /etc/vmpair/clock.lab'
 	for d in vmpaird libvirtd; do
 		daemon stop "$1" $d

@@ -467,7 +467,7 @@ lab_guest_programs() { # lab_guest_programs STAGE: what the guests with applicat
 
 lab_build() { # lab tools, guest, and the programs under test as installed files
 	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck tests/lab/hurt tests/lab/vmpaird-faulty tests/lab/history
-		tests/relay/vmpair-relay-faulty)
+		tests/relay/vmpair-relay-faulty tests/lab/wallclock.so)
 	[ -f "$LAB_BUILD/Makefile" ] || {
 		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
 		return 1

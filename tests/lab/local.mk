@@ -15,6 +15,13 @@ tests_lab_vmpaird_faulty_CFLAGS = $(vmpaird_CFLAGS)
 tests_lab_vmpaird_faulty_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=vmp_core_step,--wrap=vmp_core_lease_end,--wrap=vmp_gate_refresh
 tests_lab_vmpaird_faulty_LDADD = $(vmpaird_LDADD)
 
+# Preloaded, so not what libtool makes by itself.
+check_DATA = tests/lab/wallclock.so
+CLEANFILES += tests/lab/wallclock.so
+EXTRA_DIST += %D%/wallclock.c
+tests/lab/wallclock.so: %D%/wallclock.c
+	$(AM_V_CC)$(MKDIR_P) tests/lab && $(CC) -O2 -Wall -Wextra -Werror -shared -fPIC -o $@ $(srcdir)/%D%/wallclock.c
+
 dist_check_SCRIPTS += %D%/test-bindcheck.sh
 TESTS += %D%/test-bindcheck.sh
 

@@ -89,8 +89,7 @@ launch() { # launch NAME COMMAND...: detached, output to the node's log director
 		done
 		# another wall clock than the host's (faults.sh)
 		if [ -e /etc/vmpair/clock.lab ]; then
-			LD_PRELOAD=/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1
-			export LD_PRELOAD FAKETIME_TIMESTAMP_FILE=/etc/vmpair/clock.lab FAKETIME_CACHE_DURATION=1 FAKETIME_DONT_FAKE_MONOTONIC=1 DONT_FAKE_MONOTONIC=1
+			export LD_PRELOAD=/etc/vmpair/wallclock.so LAB_WALLCLOCK=/etc/vmpair/clock.lab
 		fi
 		exec setsid "$@" >> "/var/log/$name.out" 2>&1 < /dev/null
 	) &

@@ -1124,7 +1124,7 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 				check_config(i, a);
 			if (a->code == VMP_NOTE_CLAIM_SENT) {
 				for (v = 0; v < W.n_claims[p]; v++) {
-					if (W.claims[p][v] == a->a && !BUG(EPOCH_NOT_UNIQUE))
+					if (W.claims[p][v] == a->a)
 						violate("epoch-used-once", "node %u pair %u epoch %llx claimed twice", i + 1, p, (unsigned long long)a->a);
 				}
 				if (W.n_claims[p] < 512)

@@ -412,6 +412,29 @@ static void abstaining_answers_no_table(void **state)
 	assert_int_equal(sent(VMP_MSG_COLD), 1);
 }
 
+/* X3, X4: what was read before the wait was over does not count: grants of the forgotten past were still under way then. */
+static void nothing_read_before_the_wait_counts(void **state)
+{
+	struct vmp_node_view v;
+	unsigned int i;
+
+	(void)state;
+	pair_up(3);
+	world_down(3, true);
+	world_start(3, false);
+	world_run(250);		/* hold_max_ms is 300 */
+	for (i = 1; i <= 2; i++)
+		world.cut[i][3] = world.cut[3][i] = true;
+	world_run(500);
+	vmp_core_node_view(&world.core[3], world.now, &v);
+	assert_true(v.abstaining);
+	for (i = 1; i <= 2; i++)
+		world.cut[i][3] = world.cut[3][i] = false;
+	world_run(50);
+	vmp_core_node_view(&world.core[3], world.now, &v);
+	assert_false(v.abstaining);
+}
+
 /* X5: a cold start needs the disk copies of all voters; one that has lost its own counts only when the operator names it. */
 /* The first voter set: lists that differ form none, however the nodes meet. */
 static void first_start_needs_equal_lists(void **state)
@@ -956,7 +979,8 @@ int main(void)
 		cmocka_unit_test(promote_in_minority), cmocka_unit_test(member_not_recorded), cmocka_unit_test(clock_jump_closes),
 		cmocka_unit_test(same_input_same_output), cmocka_unit_test(equal_epoch),
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
-		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(first_start_needs_equal_lists),
+		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(nothing_read_before_the_wait_counts),
+		cmocka_unit_test(first_start_needs_equal_lists),
 		cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
 		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
