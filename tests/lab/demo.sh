@@ -76,7 +76,8 @@ for i in "${!events[@]}"; do
 	printf '%-28s %10s %10s %22s %6s %15s\n' "${texts[i]}" "$gap" "$to" "$agreed" "$lost" "$later"
 	out+="${out:+,}{\"name\":\"$e\",\"gap_ms\":$gap,\"later_gap_ms\":$later,\"lost\":$lost,\"new_primary\":\"$to\",\"pacemaker_agreed_ms\":$agreed}"
 done
-echo "(gap: from the last answer of the old primary to the first of the new one. lost: requests without an answer until the pair was"
+echo "(Pacemaker agreed: from the event; of pcs resource move, which takes seconds before it changes anything, from Pacemaker's demote."
+echo " gap: from the last answer of the old primary to the first of the new one. lost: requests without an answer until the pair was"
 echo " whole again. later gaps: the longest one in that time, while a VM boots and all nodes share this machine's $(nproc) processors)"
 [ -z "$json" ] || printf '{"events":[%s]}\n' "$out" > "$json"
 echo "demo: $((SECONDS - begun)) s"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What vmpaird costs with 50 pairs defined, one of them running and whole: share of a core over 10 s, memory; on every node.
 # metrics: idle.cpu_percent idle.rss_mib
+# limits: idle.cpu_percent:median:2 idle.rss_mib:median:40
 # vmpaird: yes
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

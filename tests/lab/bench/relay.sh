@@ -6,6 +6,7 @@
 # All variants take turns within a run.
 # metrics: relay.rps.direct relay.rps.haproxy_http relay.rps.haproxy_tcp relay.rps.vmpair_sync relay.rps.vmpair_degraded relay.latency_1c_us.direct relay.latency_1c_us.haproxy_http relay.latency_1c_us.haproxy_tcp relay.latency_1c_us.vmpair_sync relay.latency_1c_us.vmpair_degraded relay.takeover_10k_ms relay.takeover_10k_all_ms relay.kib_per_connection codec.encode_ns codec.decode_ns frame.http1_request_ns frame.http1_answer_ns
 # lab: no
+# limits: relay.takeover_10k_ms:median:50 relay.kib_per_connection:median:8 codec.encode_ns:median:200 codec.decode_ns:median:200
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -3,6 +3,7 @@
 # A pair's failovers as the client sees them, and when Pacemaker agreed: its VM killed, planned hand-overs, its node cut off.
 # failover.EVENT.later: the longest gap between the takeover and Pacemaker's agreement (all nodes of the lab share the processors).
 # metrics: failover.vm_kill.vmpair failover.switchover.vmpair failover.node_cut.vmpair failover.bind_after_exit_notice failover.pacemaker_agreed failover.pacemaker_agreed_node_cut failover.pacemaker_agreed_membership monitor.vmpair
+# limits: failover.vm_kill.vmpair:median:60 failover.switchover.vmpair:median:30 failover.node_cut.vmpair:median:250 failover.bind_after_exit_notice:median:5 failover.pacemaker_agreed:median:1000 failover.pacemaker_agreed:p99:3000 failover.pacemaker_agreed_membership:median:1500 monitor.vmpair:median:5
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source=../pair.sh disable=SC2154
@@ -30,7 +31,10 @@ since_membership() { # from the node's news of the new membership to Pacemaker's
 		[.[] | if has("events") then .events[] else . end | select(.node == $n)] |
 		([.[] | select(.what == "agreed")][-1].ts) - ([.[] | select(.what == "quorum" or .what == "membership")][-1].ts)'
 }
-again() { # again EVENT: once, and whole again after it
+again() { # again EVENT: once, and whole again after it; the survivor is not stopped for it
+	local pid
+	survivor=$(pair_standby p1)
+	pid=$(vm_pid "$survivor" p1)
 	"event_$1" p1 "$1 $i"
 	wait_for 10 why_agreed
 	case "$1" in
@@ -51,6 +55,7 @@ again() { # again EVENT: once, and whole again after it
 	esac
 	probe_mark "whole again $i"
 	wait_for 120 pair_whole p1
+	assert_eq "$pid" "$(vm_pid "$survivor" p1)" "$1 $i: process of the survivor's VM"
 }
 
 probe_start "${LAB_ENTRY[0]}"
