@@ -12,7 +12,21 @@ set -euo pipefail
 . "$LAB_SRC/ops.sh"
 lab_load
 
+# p2 has a disk: its members run on overlays of their own, the template stays as it is
+template=/etc/vmpair/p2.qcow2
+for n in $(lab_all); do
+	on "$n" qemu-img create -q -f qcow2 "$template" 1M
+	sed -i "s|<memballoon|<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$template'/><target dev='vda' bus='virtio'/></disk>&|" \
+		"$LAB_DIR/$n/etc/vmpair/p2.xml"
+done
+# shellcheck disable=SC2016 # expanded inside the node
+templates() { for n in $(lab_all); do on "$n" sh -c 'sha256sum < "$1"' - "$template"; done; }
+template_was=$(templates)
 pairs_crossed
+for n in n1 n2; do
+	on "$n" qemu-img info -U --output=json /var/lib/vmpair/disks/p2/vda.qcow2 | jq -e --arg t "$template" '."backing-filename" == $t' > /dev/null ||
+		fail "no overlay of the template of p2 on $n"
+done
 before="$(members p1) $(members p2)"
 
 step 'vmpair switchover there and back'
@@ -111,11 +125,12 @@ nothing_left() {
 	[ -z "$left" ] || { echo "$left"; return 1; }
 }
 found=$(traces)
-for kind in domain link pin fence facts known attribute; do # or the check below would prove nothing
+for kind in domain link pin fence facts disks known attribute; do # or the check below would prove nothing
 	grep -q "^$kind " <<< "$found" || fail "no $kind of a pair that runs"
 done
 for p in p1 p2; do assert on n1 pcs resource delete "$p-clone"; done
 wait_for 60 nothing_left
+assert_eq "$template_was" "$(templates)" 'templates of p2'
 
 log 'a pair of the same name again'
 pair_create 1 n3
