@@ -108,6 +108,8 @@ static bool want(const struct vmp_core *c, const struct vmp_pair *p, uint64_t no
 		return false;
 	if (!let_go(c, p) && !vmp_guard_clear(c, p, now, c->node, 0, 0, 0))	/* C1 */
 		return false;
+	if (!let_go(c, p) && vmp_was_late(c, now))
+		return false;
 	if (c->frozen || p->frozen) {
 		*ret_reason = VMP_REASON_FROZEN;
 		return false;
@@ -325,6 +327,8 @@ void vmp_candidate_deadline(const struct vmp_core *c, const struct vmp_pair *p, 
 			vmp_min(at, p->backoff_ns);
 		if (p->return_ns > p->ran_ns)
 			vmp_min(at, p->return_ns);
+		if (c->late_ns && c->late_ns + 2 * c->hb_ns > p->ran_ns)
+			vmp_min(at, c->late_ns + 2 * c->hb_ns);
 		return;
 	case VMP_PH_PROBING:
 		vmp_min(at, p->at.next_ns);

@@ -252,6 +252,11 @@ bool vmp_peer_alive(const struct vmp_core *c, unsigned int v, uint64_t now)
 	return v < c->config.n && (v == c->self || (c->peer[v].heard_ns && now - c->peer[v].heard_ns <= c->lease_ns));
 }
 
+bool vmp_was_late(const struct vmp_core *c, uint64_t now)
+{
+	return c->late_ns && now - c->late_ns < 2 * c->hb_ns;
+}
+
 void vmp_set_config(struct vmp_core *c, const struct vmp_config *config)
 {
 	unsigned int v;
@@ -928,6 +933,9 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 	out->n_actions = out->n_msgs = 0;
 	if (!event_valid(ev))
 		return -EINVAL;
+	/* A tick is due each hb. Once per lease only, so that one who is always late still draws conclusions, later. */
+	if (ev->now_ns > c->now_ns + 2 * c->hb_ns && (!c->late_ns || ev->now_ns - c->late_ns > c->lease_ns))
+		c->late_ns = ev->now_ns;
 	vmp_max(&c->now_ns, ev->now_ns);
 	s.now = c->now_ns;
 	s.event = ev->type == VMP_EV_MSG ? (unsigned int)VMP_EV_COUNT + ev->msg.type : ev->type;

@@ -616,6 +616,7 @@ struct vmp_core {
 	uint64_t stranger_told_ns;
 	struct vmp_stranger stranger[VMP_MAX_VOTERS];
 	/* heartbeat */
+	uint64_t late_ns;	/* since when this daemon runs again after it had not been scheduled; 0: it always was */
 	uint64_t start_ns, now_ns, seq, next_hb_ns, next_members_ns, renew_ns;
 	uint64_t sent_ns[VMP_SEND_RING];
 	uint64_t sent_seq[VMP_SEND_RING];

@@ -353,6 +353,8 @@ static void mode_run(struct vmp_step *s, struct vmp_pair *p)
 			vmp_mode_set(s, p, VMP_MODE_WAIT);
 			return;
 		}
+		if (v < c->config.n && !vmp_peer_alive(c, v, s->now) && vmp_was_late(c, s->now))
+			return;
 		vmp_note(s, p, VMP_NOTE_STANDBY_LOST, st.sync_node, 0, 0);	/* D2, to alone */
 		vmp_mode_set(s, p, BUG(c, ALONE_EARLY) ? VMP_MODE_ALONE : VMP_MODE_WAIT);
 		st.sync_node = 0;

@@ -45,6 +45,8 @@ void vmp_clean(struct vmp_step *s, struct vmp_pair *p);		/* write again first wh
 void vmp_note(struct vmp_step *s, const struct vmp_pair *p, enum vmp_note note, uint64_t a, uint64_t b, uint64_t c);
 void vmp_op_done(struct vmp_step *s, struct vmp_request *req, int rc, enum vmp_reason reason);
 void vmp_op_answer(struct vmp_step *s, uint64_t op, int rc, enum vmp_reason reason);
+/* Own lateness: what seems silent may only not have been read yet, or was dropped while nobody read. */
+bool vmp_was_late(const struct vmp_core *c, uint64_t now);
 void vmp_role_note(struct vmp_step *s, const struct vmp_pair *p, enum vmp_cause cause);
 void vmp_mode_set(struct vmp_step *s, struct vmp_pair *p, enum vmp_mode mode);
 struct vmp_pair *vmp_pair_find(struct vmp_core *c, uint64_t id);

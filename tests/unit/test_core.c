@@ -678,6 +678,70 @@ static void leases_are_waited_out(void **state)
 	assert_true(world_open(4));
 }
 
+/* Not scheduled, and what came meanwhile is lost: runs again, by a tick. */
+static void sleeps(unsigned int node, uint64_t ms)
+{
+	struct vmp_event tick = { .type = VMP_EV_TICK };
+
+	world.up[node] = false;
+	world_run(ms);
+	world.up[node] = true;
+	assert_int_equal(world_step(node, &tick), 0);
+}
+
+/* A holder that was late does not take its own silence for that of its standby. */
+static void late_holder_keeps_its_standby(void **state)
+{
+	(void)state;
+	world_new(3, false);
+	pair_on(1, 0x11);
+	pair_on(2, 0x22);
+	promote(1, 1);
+	world_run(100);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	world_cut(1, 2, true);
+	world_run(65);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	world_cut(1, 2, false);
+	sleeps(1, 48);		/* 113 ms of silence, of which it listened to 65; its lease has not ended */
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	world_run(200);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	assert_int_equal(view(1).seq, view(1).reg.state.seq);
+	/* one that is late all the time finds a lost standby all the same */
+	world_cut(1, 2, true);
+	for (unsigned int i = 0; i < 6; i++)
+		sleeps(1, 50);
+	world_run(100);
+	assert_int_not_equal(view(1).mode, VMP_MODE_SYNC);
+}
+
+/* A standby that was late does not take the holder for lost before it has listened. */
+static void late_standby_listens_first(void **state)
+{
+	(void)state;
+	world_new(3, false);
+	pair_on(1, 0x11);
+	pair_on(2, 0x22);
+	promote(1, 1);
+	world_run(100);
+	sleeps(2, 90);
+	world_run(100);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+	sleeps(2, 150);		/* its guard has run out meanwhile */
+	assert_int_equal(view(2).phase, VMP_PH_IDLE);
+	for (unsigned int i = 0; i < 100; i++) {
+		world_run(1);
+		assert_int_equal(view(2).phase, VMP_PH_IDLE);
+	}
+	assert_true(world_open(1));
+	/* and takes over when it is */
+	world_down(1, true);
+	sleeps(2, 150);
+	world_run(150);
+	assert_true(world_open(2));
+}
+
 /* M2 (2): "nobody is in sync" outlives two removals in a row. */
 static void states_are_handed_over(void **state)
 {
@@ -990,6 +1054,7 @@ int main(void)
 		cmocka_unit_test(barred_node_closes_and_stays_out), cmocka_unit_test(bar_in_minority),
 		cmocka_unit_test(bar_outlives_daemons_and_hosts), cmocka_unit_test(lifted_bar_ends_members),
 		cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
+		cmocka_unit_test(late_holder_keeps_its_standby), cmocka_unit_test(late_standby_listens_first),
 	};
 
 #ifdef VMP_CORE_BUGS

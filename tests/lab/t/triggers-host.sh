@@ -22,7 +22,7 @@ for n in $(lab_all); do # a disk whose overlay has little room, and a watchdog
 	sed -i -e "s|<memballoon|<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/etc/vmpair/p1.img'/><target dev='vda' bus='virtio'/></disk><watchdog model='i6300esb' action='reset'/>&|" \
 		"$LAB_DIR/$n/etc/vmpair/p1.xml"
 done
-triggers_begin hang_timeout=1min trigger_limit=16 health='command:test ! -e /run/sick' health_interval=500ms uplink=up0 on_uplink=report
+triggers_begin hang_timeout=1min trigger_limit=16 health='command:/usr/bin/test ! -e /run/sick' health_interval=500ms uplink=up0 on_uplink=report
 
 step 'watchdog: report'
 policy on_watchdog=report
