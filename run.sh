@@ -6,6 +6,7 @@ set -euo pipefail
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 BUILD=${VMPAIR_BUILD:-$TOP/build}
 export LAB_BUILD=$BUILD
+unset LAB_OWNER # a run of its own, also below another one's tests
 # shellcheck source=tests/lab/lib.sh
 . "$TOP/tests/lab/lib.sh"
 
@@ -23,6 +24,8 @@ BENCH_PACKAGES=(haproxy nginx-light wrk)
 CHECK_PACKAGES=(clang libclang-rt-14-dev shellcheck mandoc valgrind tcpdump bpftool)
 GUARD=/usr/sbin/policy-rc.d
 GUARD_MARK='# made by vmpair run.sh: no service starts while it installs packages'
+GUARD_ASIDE=$GUARD.before-vmpair # the machine's own
+PACKAGES_LOCK=/run/lock/vmpair-run-packages
 
 usage() {
 	cat <<- 'EOF'
@@ -88,12 +91,29 @@ cleanup() {
 		kill -TERM -- "-$CHILD" 2> /dev/null || true
 		wait "$CHILD" 2> /dev/null || true
 	fi
-	[ "${lab_ours-}" != yes ] || lab_down > /dev/null 2>&1 || true
-	drop_guard
+	[ "${lab_ours-}" != yes ] || lab_end > /dev/null 2>&1 || true
+	[ -z "$guarded" ] || drop_guard
 	exit "$rc"
 }
-drop_guard() { # also one that a killed run left
-	if grep -qxF "$GUARD_MARK" "$GUARD" 2> /dev/null; then
+
+# While packages are installed no service of theirs may start, whatever the machine's own policy says: that is put aside.
+guarded=
+guard_is_ours() { grep -qxF "$GUARD_MARK" "$GUARD" 2> /dev/null; }
+raise_guard() {
+	guarded=yes
+	! guard_is_ours || return 0
+	[ ! -e "$GUARD" ] || [ "$GUARD" -ef "$GUARD_ASIDE" ] || ln -f "$GUARD" "$GUARD_ASIDE"
+	printf '#!/bin/sh\n%s\nexit 101\n' "$GUARD_MARK" > "$GUARD.new"
+	chmod 755 "$GUARD.new"
+	mv -f "$GUARD.new" "$GUARD" # there is no moment without a policy
+}
+drop_guard() {
+	guarded=
+	if ! guard_is_ours; then
+		rm -f "$GUARD_ASIDE" # somebody has made another one since
+	elif [ -e "$GUARD_ASIDE" ]; then
+		mv -f "$GUARD_ASIDE" "$GUARD"
+	else
 		rm -f "$GUARD"
 	fi
 }
@@ -131,7 +151,8 @@ check_kernel() { # what lab and gate need of the kernel, found out in a namespac
 }
 
 install_packages() { # install_packages PACKAGE...
-	local p absent=() try
+	local p absent=()
+	broken_off=
 	if ! command -v apt-get > /dev/null || ! command -v dpkg-query > /dev/null; then
 		for p in gcc make autoconf automake libtool pkg-config corosync pacemakerd pcs libvirtd virsh qemu-system-x86_64 \
 			nft ip busybox cpio jq curl; do
@@ -140,31 +161,44 @@ install_packages() { # install_packages PACKAGE...
 		[ ${#absent[@]} -gt 0 ] || return 0
 		missing "this is no Debian, so packages cannot be installed here. Commands not found: ${absent[*]}"
 	fi
+	# One at a time on this machine. apt-get holds it as well: a run that was killed may have left one at work, whose end we wait for.
+	exec 9> "$PACKAGES_LOCK"
+	if ! flock -n 9; then
+		say 'another run.sh installs packages here: waiting'
+		flock -w 900 9 || missing "another run.sh has installed packages for 15 minutes ($PACKAGES_LOCK)"
+	fi
+	! guard_is_ours || broken_off=yes # that run ended in the middle
 	for p; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2> /dev/null)" = installed ] || absent+=("$p")
 	done
-	[ ${#absent[@]} -gt 0 ] || return 0
+	if [ ${#absent[@]} -gt 0 ] || [ -n "$broken_off" ]; then
+		raise_guard
+		apt_install "${absent[@]}"
+		drop_guard
+	fi
+	exec 9>&-
+}
+apt_install() {
+	local try
 	# shellcheck disable=SC1091
 	[ "$(. /etc/os-release && echo "${ID-} ${VERSION_ID-}")" = 'debian 12' ] ||
 		say "this is not Debian 12; if a package below is unknown here, install its counterpart and try again"
-	say "installing ${absent[*]}"
-	if [ ! -e "$GUARD" ]; then
-		printf '#!/bin/sh\n%s\nexit 101\n' "$GUARD_MARK" > "$GUARD"
-		chmod 755 "$GUARD"
-	fi
+	say "installing ${*:-nothing new, but finishing what was broken off}"
+	: > "$BUILD/apt.log"
 	for try in 1 2 3; do
-		if DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${absent[@]}" \
-			> "$BUILD/apt.log" 2>&1 < /dev/null; then
-			break
+		# killed in the middle, dpkg refuses everything until this was done
+		if { [ "$try" = 1 ] && [ -z "$broken_off" ]; } || apt_run dpkg --configure -a; then
+			[ $# -gt 0 ] || return 0
+			! apt_run apt-get install -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" || return 0
 		fi
-		[ "$try" -lt 3 ] || {
-			tail -n 20 "$BUILD/apt.log" >&2
-			missing "apt-get install failed (all of it: $BUILD/apt.log)"
-		}
-		apt-get update -qq >> "$BUILD/apt.log" 2>&1 || true
+		[ "$try" -lt 3 ] || break
+		apt_run apt-get update -qq || true
 	done
-	drop_guard
+	tail -n 20 "$BUILD/apt.log" >&2
+	missing "apt-get install failed (all of it: $BUILD/apt.log)"
 }
+# It is never killed as a leftover of ours, and does not hold the lock of the build directory.
+apt_run() { env -u LAB_OWNER DEBIAN_FRONTEND=noninteractive "$@" >> "$BUILD/apt.log" 2>&1 < /dev/null 8>&-; }
 
 # --- building ----------------------------------------------------------------------------------------------------------
 
@@ -192,10 +226,16 @@ build() { quietly "$1/build.log" make -s -C "$1" "-j$(nproc)" "${@:2}"; }
 PREFIXES=(--prefix=/usr --sysconfdir=/etc --localstatedir=/var)
 
 prepare() { # packages, build, guest; prepare PACKAGE...
+	local before
 	check_host
 	mkdir -p "$BUILD"
-	exec 8> "$BUILD/.run.lock"
+	exec 8<> "$BUILD/.run.lock"
 	flock -n 8 || missing "another run.sh works in $BUILD"
+	# what a killed run left at work: scripts, a compiler
+	if read -r before <&8; then
+		lab_kill_orphans "$before" || missing "processes of a run that was killed do not end ($BUILD)"
+	fi
+	echo "$LAB_OWNER" > "$BUILD/.run.lock"
 	phase 'install and build'
 	install_packages "${PACKAGES[@]}" "$@"
 	check_kernel
@@ -253,6 +293,15 @@ memcheck() { # uninitialised values, which the sanitizers do not see, where fore
 	done
 }
 build_all() { make -k -s -C "$1" "-j$(nproc)" all && make -s -C "$1" "-j$(nproc)" check TESTS=; }
+coverage() { # coverage DIR: a test of a build with --enable-coverage leaves counts
+	make -s -C "$1" tests/unit/test_conf || return 1
+	(cd "$1" && tests/unit/test_conf) || return 1
+	find "$1" -name '*conf.gcda' | grep .
+}
+fuzz_once() { # fuzz_once DIR: a target of a build with --enable-fuzzers runs
+	make -s -C "$1" tests/fuzz/fuzz_conf || return 1
+	(cd "$1" && tests/fuzz/fuzz_conf -runs=2000 -timeout=10)
+}
 fuzz() { # every fuzz target for a minute, from its corpus
 	local t
 	for t in "$1"/tests/fuzz/fuzz_*; do
@@ -274,7 +323,7 @@ cmd_check() {
 
 	phase 'unit tests and simulator'
 	unit_tests "$BUILD" unit
-	step shellcheck "$BUILD/shellcheck.log" env -C "$TOP" shellcheck -x run.sh .ci/run tests/lab/*.sh tests/lab/*/*.sh
+	step shellcheck "$BUILD/shellcheck.log" env -C "$TOP" shellcheck -x run.sh .ci/run tests/check-run.sh tests/check-install.sh tests/lab/*.sh tests/lab/*/*.sh
 	if [ "$mode" != quick ]; then
 		phase 'sanitizers (address, undefined)'
 		if configure "$BUILD/asan" --enable-sanitizers && build "$BUILD/asan"; then
@@ -287,6 +336,17 @@ cmd_check() {
 			step clang "$BUILD/clang.log" build_all "$BUILD/clang"
 		else
 			result fail clang
+		fi
+		phase 'coverage and fuzzers'
+		if configure "$BUILD/coverage" --enable-coverage; then
+			step coverage "$BUILD/coverage.log" coverage "$BUILD/coverage"
+		else
+			result fail coverage 'does not configure'
+		fi
+		if configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers; then
+			step 'a fuzzer' "$BUILD/fuzz-once.log" fuzz_once "$BUILD/fuzz"
+		else
+			result fail 'a fuzzer' 'does not configure'
 		fi
 		phase valgrind
 		step valgrind "$BUILD/valgrind.log" memcheck "$BUILD"
@@ -324,6 +384,8 @@ cmd_check() {
 	case "$mode" in
 	quick) ;;
 	full)
+		phase 'a second run after a killed one'
+		step 'second run' "$BUILD/check-run.log" env -C "$BUILD" srcdir="$TOP" "$TOP/tests/check-run.sh" --full
 		phase 'fault matrix'
 		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --full
 		;;
@@ -382,6 +444,7 @@ cmd_core_bench() {
 cmd_lab() {
 	case "${1-}" in
 	up)
+		"$TOP/tests/lab/lab.sh" "$@" --check-usage || exit 2
 		prepare
 		phase 'lab'
 		run "$TOP/tests/lab/lab.sh" "$@" --no-build

@@ -615,15 +615,20 @@ int vmp_conf_parse(const char *name, const char *text, size_t len, struct vmp_co
 
 int vmp_conf_load(const char *path, struct vmp_conf *ret, struct vmp_diag *diag)
 {
+	bool optional = !path;
 	CLEANUP_CLOSE int fd = -1;
 	CLEANUP_FREE char *buf = NULL;
 	struct stat st;
 	size_t len = 0;
 
+	if (optional)
+		path = VMP_CONF_FILE;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		int err = errno;
 
+		if (optional && err == ENOENT)
+			return vmp_conf_parse(path, "", 0, ret, diag);
 		vmp_diag_add(diag, path, 0, "%s", strerror(err));
 		return -err;
 	}

@@ -129,7 +129,12 @@ int vmp_conf_check_witness(const char *name, const struct vmp_conf *c, struct vm
 /* The same on all daemons that talk to each other: a lease means something only to who counts as its holder does. */
 uint32_t vmp_conf_lease_digest(const struct vmp_conf *c);
 
-/* -ENOENT (no such file), -EINVAL (complaints in diag), other negative errno of reading. */
+#define VMP_CONF_FILE VMP_SYSCONFDIR "/vmpaird.conf"
+
+/*
+ * path NULL: VMP_CONF_FILE, which may be missing: then all defaults hold. A file that somebody named must be there.
+ * -ENOENT (no such file), -EINVAL (complaints in diag), other negative errno of reading.
+ */
 int vmp_conf_load(const char *path, struct vmp_conf *ret, struct vmp_diag *diag);
 int vmp_conf_parse(const char *name, const char *text, size_t len, struct vmp_conf *ret, struct vmp_diag *diag);
 

@@ -209,7 +209,7 @@ struct vmp_remote;    /* group.c */
 
 struct vmp_daemon {
 	struct vmp_conf conf;
-	char conf_path[256];
+	const char *conf_path; /* as vmp_conf_load() takes it; of the caller of vmp_run() */
 	struct vmp_keys keys;
 	struct vmp_loop *loop;
 	struct vmp_cluster *cluster;
@@ -227,7 +227,7 @@ struct vmp_daemon {
 	uint64_t started_ns;
 
 	/* cluster */
-	bool corosync_up, quorate, libvirt_up, ready_told;
+	bool corosync_up, quorate, libvirt_up;
 	uint8_t node;
 	bool as_witness; /* this daemon is the witness */
 	uint8_t witness; /* id of the witness, the last of nodes; 0 = none */
@@ -403,12 +403,14 @@ bool vmp_group_has(const struct vmp_daemon *d, unsigned node);
 
 /* --- run.c --- */
 struct vmp_run_opts {
-	const char *conf_path;
+	const char *conf_path; /* NULL: the usual file, which may be missing */
 	bool foreground; /* log to stderr in plain form */
 	bool witness;    /* a voter only: witness.h */
 };
 /* Corosync, or a witness's configuration, told who we are: build what needs it. */
 void vmp_run_identified(struct vmp_daemon *d);
+/* Tells systemd in what state the daemon is. */
+void vmp_run_status(const struct vmp_daemon *d);
 /* Runs the daemon; returns the process's exit status. */
 int vmp_run(const struct vmp_run_opts *opts);
 

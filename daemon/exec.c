@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -606,7 +605,7 @@ void vmp_exec_rearm(struct vmp_daemon *d)
 
 			if (vmp_store_put_node(d->store, &node) == 0) {
 				d->complete_stored = true;
-				sd_notify(0, "STATUS=taking part");
+				vmp_run_status(d);
 			}
 		}
 	}

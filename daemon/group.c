@@ -660,6 +660,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 				vmp_log(LOG_NOTICE, "connected to corosync");
 			d->corosync_up = true;
 			take_nodelist(d, &ev);
+			vmp_run_status(d);
 			vmp_group_publish_soon(d);
 			break;
 		case VMP_CLUSTER_NODELIST:
@@ -670,6 +671,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			d->n_group = 0;
 			vmp_log(LOG_WARNING, "corosync is gone; leases go on by themselves");
 			vmp_journal_add(d->journal, NULL, 0, "corosync-lost", "leases go on by themselves");
+			vmp_run_status(d);
 			break;
 		case VMP_CLUSTER_QUORUM:
 			if (d->quorate != ev.quorate)

@@ -319,6 +319,17 @@ static int dir_lock(const char *path, int *ret_fd, const char **ret_base)
 	return 0;
 }
 
+/* The directory of a new key file, where only that is missing: what is in it besides (domain XML) is no secret. */
+static int dir_make(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	CLEANUP_FREE char *dir = slash ? strndup(path, (size_t)(slash - path)) : NULL;
+
+	if (!dir)
+		return -ENOENT;
+	return mkdir(dir, 0755) < 0 ? -errno : 0;
+}
+
 static int write_all(int fd, const char *p, size_t len)
 {
 	while (len) {
@@ -445,6 +456,8 @@ int vmp_keys_generate(const char *path, bool force, struct vmp_diag *diag)
 	keys.key[0].id = 1;
 	r = random_key(&keys.key[0]);
 	if (r == 0)
+		r = dir_lock(path, &dir, &base);
+	if (r == -ENOENT && dir_make(path) == 0)
 		r = dir_lock(path, &dir, &base);
 	if (r == 0)
 		r = save(dir, base, &keys, force);

@@ -42,7 +42,7 @@ int vmp_keys_load(const char *path, struct vmp_keys *ret, struct vmp_diag *diag)
 /* Parse text of the same form; `name` stands for the file in complaints. */
 int vmp_keys_parse(const char *name, const char *text, size_t len, struct vmp_keys *ret, struct vmp_diag *diag);
 
-/* New file with one random key (ID 1, send). -EEXIST unless force. */
+/* New file with one random key (ID 1, send); its directory is made (0755) where only that is missing. -EEXIST unless force. */
 int vmp_keys_generate(const char *path, bool force, struct vmp_diag *diag);
 
 /*

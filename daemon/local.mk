@@ -109,7 +109,15 @@ vmpair_LDADD = libvmpaird.la libvmpctl.la $(JANSSON_LIBS)
 completiondir = $(datadir)/bash-completion/completions
 EXTRA_DIST += %D%/cli/vmpair.bash
 install-data-local:
-	$(MKDIR_P) $(DESTDIR)$(completiondir)
+	$(MKDIR_P) $(DESTDIR)$(completiondir) $(DESTDIR)$(sysconfdir)/vmpair
 	$(INSTALL_DATA) $(srcdir)/%D%/cli/vmpair.bash $(DESTDIR)$(completiondir)/vmpair
+# Configuration and keys stay. What is in the kernel is not taken away here: that would cut members off which run, and a
+# staged uninstall (distcheck) has nothing to do with this machine's.
 uninstall-local:
 	rm -f $(DESTDIR)$(completiondir)/vmpair
+	-rmdir $(DESTDIR)$(sysconfdir)/vmpair 2> /dev/null
+	@if test -z "$(DESTDIR)" && test -d /sys/fs/bpf/vmpair; then \
+		echo "Gates, taps and fences of vmpair are still in this kernel. With vmpaird stopped, remove them with:"; \
+		echo "  $(abs_builddir)/vmpaird --purge"; \
+		echo "What else stays, and how to remove it: vmpaird(8), REMOVAL ($(abs_srcdir)/man/vmpaird.8)"; \
+	fi

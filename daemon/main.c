@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/conf.h"
 #include "config.h"
@@ -17,7 +18,7 @@ static int usage(FILE *f)
 	      "       vmpaird --purge            remove every gate, tap and fence of vmpair from this host (vmpaird must not run)\n"
 	      "       vmpaird --print-config     print all settings with their defaults and meaning\n"
 	      "\n"
-	      "  -c, --config FILE   configuration (default " VMP_SYSCONFDIR "/vmpaird.conf)\n"
+	      "  -c, --config FILE   configuration (default " VMP_CONF_FILE ", which may be missing: all defaults)\n"
 	      "  -f, --foreground    log to stderr with times\n"
 	      "  -t, --test          check and exit: 0 good, 1 errors (each as FILE:LINE)\n"
 	      "      --witness       the voter outside the cluster that `witness` in the configuration names; `hosts` are its peers\n"
@@ -31,6 +32,7 @@ static int usage(FILE *f)
 
 static int check(const char *path, bool witness)
 {
+	const char *name = path ? path : VMP_CONF_FILE;
 	struct vmp_diag diag;
 	struct vmp_conf conf;
 	struct vmp_keys keys;
@@ -39,7 +41,7 @@ static int check(const char *path, bool witness)
 	vmp_diag_init(&diag);
 	r = vmp_conf_load(path, &conf, &diag);
 	if (r == 0 && witness)
-		r = vmp_conf_check_witness(path, &conf, &diag);
+		r = vmp_conf_check_witness(name, &conf, &diag);
 	if (r == 0) {
 		r = vmp_keys_load(conf.key_file, &keys, &diag);
 		if (r == 0)
@@ -49,7 +51,7 @@ static int check(const char *path, bool witness)
 		fputs(diag.text, stderr);
 		return 1;
 	}
-	printf("%s: good; lease of a holder %u ms, heartbeats every %u ms", path, conf.holder_ms, conf.hb_ms);
+	printf("%s: %s; lease of a holder %u ms, heartbeats every %u ms", name, access(name, F_OK) == 0 ? "good" : "missing, all defaults", conf.holder_ms, conf.hb_ms);
 	if (*conf.witness)
 		printf("; witness %s", conf.witness);
 	if (*conf.hosts)
@@ -67,7 +69,7 @@ int main(int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },	    { "witness", no_argument, NULL, 'w' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct vmp_run_opts opts = { .conf_path = VMP_SYSCONFDIR "/vmpaird.conf" };
+	struct vmp_run_opts opts = { 0 };
 	enum { RUN, TEST, PURGE, PRINT } todo = RUN;
 	struct vmp_conf conf;
 	char reason[VMP_GATE_REASON] = "";

@@ -23,6 +23,11 @@
 static const uint64_t ms_ns = 1000000u;
 enum { SLOW_MS = 100, REALTIME_PRIORITY = 50, EXIT_WAIT_MS = 500, SLOW_CALLBACK_MS = 10 };
 
+static const char *conf_name(const struct vmp_daemon *d)
+{
+	return d->conf_path ? d->conf_path : VMP_CONF_FILE;
+}
+
 static void on_cluster_fd(int fd, short revents, void *data)
 {
 	(void)fd, (void)revents;
@@ -47,7 +52,8 @@ static void on_slow(void *data)
 {
 	struct vmp_daemon *d = data;
 
-	vmp_member_slow(d);
+	if (d->core_up)
+		vmp_member_slow(d);
 	sd_notify(0, "WATCHDOG=1");
 	vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns() + SLOW_MS * ms_ns, on_slow, d);
 }
@@ -209,12 +215,15 @@ void vmp_run_identified(struct vmp_daemon *d)
 		r = d->as_witness ? 0 : vmp_pcmk_new(&d->pcmk, &pp, reason, sizeof(reason));
 		if (r < 0)
 			vmp_log(LOG_ERR, "pacemaker: %s", reason);
-		vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns(), on_slow, d);
 	}
-	if (!d->ready_told) {
-		d->ready_told = true;
-		sd_notify(0, "READY=1");
-	}
+	vmp_run_status(d);
+}
+
+void vmp_run_status(const struct vmp_daemon *d)
+{
+	sd_notifyf(0, "STATUS=%s", !d->core_up ? "waiting for corosync" :
+		   !d->corosync_up && !d->as_witness ? "corosync does not answer; leases go on" :
+		   !d->complete_stored ? "waiting for the other voters" : "taking part");
 }
 
 static void on_exit_timer(void *data)
@@ -259,7 +268,7 @@ static void reload(struct vmp_daemon *d)
 	char names[256];
 
 	vmp_diag_init(&diag);
-	if (vmp_conf_load(d->conf_path, &fresh, &diag) < 0 || (d->as_witness && vmp_conf_check_witness(d->conf_path, &fresh, &diag) < 0) ||
+	if (vmp_conf_load(d->conf_path, &fresh, &diag) < 0 || (d->as_witness && vmp_conf_check_witness(conf_name(d), &fresh, &diag) < 0) ||
 	    vmp_keys_load(fresh.key_file, &keys, &diag) < 0) {
 		vmp_log(LOG_ERR, "reload refused, everything stays as it was: %s", diag.text);
 		return;
@@ -381,10 +390,10 @@ int vmp_run(const struct vmp_run_opts *opts)
 	if (!d)
 		return 1;
 	vmp_diag_init(&diag);
-	snprintf(d->conf_path, sizeof(d->conf_path), "%s", opts->conf_path);
+	d->conf_path = opts->conf_path;
 	r = vmp_conf_load(d->conf_path, &d->conf, &diag);
 	if (r == 0 && opts->witness)
-		r = vmp_conf_check_witness(d->conf_path, &d->conf, &diag);
+		r = vmp_conf_check_witness(conf_name(d), &d->conf, &diag);
 	if (r == 0)
 		r = vmp_keys_load(d->conf.key_file, &d->keys, &diag);
 	if (r < 0) {
@@ -408,6 +417,13 @@ int vmp_run(const struct vmp_run_opts *opts)
 	if (r == 0) {
 		if (!d->as_witness)
 			vmp_log(LOG_NOTICE, "vmpaird " PACKAGE_VERSION " waits for corosync");
+		/*
+		 * Not only when corosync answers: whoever starts after us (Pacemaker) would wait as long, and be blocked by a
+		 * start that timed out. Agents that ask before that are told to ask again.
+		 */
+		sd_notify(0, "READY=1");
+		vmp_run_status(d);
+		vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns(), on_slow, d);
 		vmp_loop_run(d->loop);
 		status = d->exiting ? 0 : 1;
 	} else {

@@ -341,8 +341,8 @@ TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_pairparam_CFLAGS = $(TEST_CFLAGS)
 %C%_unit_test_pairparam_LDADD = libvmpctl.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
 endif
-dist_check_SCRIPTS += %D%/check-agent-metadata.sh %D%/check-fence-agent.sh %D%/check-cib-examples.sh %D%/check-man.sh
-TESTS += %D%/check-agent-metadata.sh %D%/check-fence-agent.sh %D%/check-cib-examples.sh %D%/check-man.sh
+dist_check_SCRIPTS += %D%/check-agent-metadata.sh %D%/check-fence-agent.sh %D%/check-cib-examples.sh %D%/check-install.sh %D%/check-man.sh %D%/check-run.sh
+TESTS += %D%/check-agent-metadata.sh %D%/check-fence-agent.sh %D%/check-cib-examples.sh %D%/check-install.sh %D%/check-man.sh %D%/check-run.sh
 
 
 # --- loop, log, journal ---

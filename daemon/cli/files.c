@@ -10,14 +10,12 @@
 #include "daemon/conf.h"
 #include "daemon/keys.h"
 
-#define CONF_FILE VMP_SYSCONFDIR "/vmpaird.conf"
-
 /* The key file that the configuration names, else the usual one. */
 static const char *key_file(const struct cli *cli, struct vmp_conf *conf)
 {
 	if (cli->file)
 		return cli->file;
-	if (vmp_conf_load(CONF_FILE, conf, NULL) < 0)
+	if (vmp_conf_load(NULL, conf, NULL) < 0)
 		vmp_conf_defaults(conf);
 	return conf->key_file;
 }
@@ -140,19 +138,20 @@ int cmd_key(struct cli *cli, int argc, char **argv)
 
 int cmd_check_config(struct cli *cli, int argc, char **argv)
 {
-	const char *path = cli->file ? cli->file : CONF_FILE;
+	const char *path = cli->file ? cli->file : VMP_CONF_FILE;
 	struct vmp_diag diag;
 	struct vmp_conf conf;
 	struct vmp_keys keys;
 	(void)argc, (void)argv;
 	vmp_diag_init(&diag);
-	int rc = vmp_conf_load(path, &conf, &diag);
+	int rc = vmp_conf_load(cli->file, &conf, &diag);
 	if (rc < 0)
 		return failed(cli, path, rc, &diag);
 	rc = vmp_keys_load(conf.key_file, &keys, &diag);
 	if (rc < 0)
 		return failed(cli, conf.key_file, rc, &diag);
 	vmp_keys_wipe(&keys);
-	printf("%s and %s are good; a holder's lease lasts %u ms\n", path, conf.key_file, conf.holder_ms);
+	printf("%s%s and %s are good; a holder's lease lasts %u ms\n", path, access(path, F_OK) == 0 ? "" : " (missing: all defaults)",
+	       conf.key_file, conf.holder_ms);
 	return VMP_CTL_OK;
 }

@@ -40,6 +40,10 @@ for n in "${names[@]}"; do
 		exit 2
 	}
 done
+if [ -n "$json" ] && ! can_write "$json"; then
+	echo "bench: $json cannot be written" >&2
+	exit 2
+fi
 [ -z "$only_usage" ] || exit 0
 export RUNS BENCH_NAMES="${names[*]}" LAB_ID LAB_BUILD
 
@@ -52,7 +56,7 @@ wanted() { # as in bench/lib.sh
 }
 
 child=
-trap '[ -z "$child" ] || kill -- "-$child" 2> /dev/null; lab_down > /dev/null 2>&1' EXIT
+trap '[ -z "$child" ] || kill -- "-$child" 2> /dev/null; lab_end > /dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
 samples=$LAB_BUILD/bench.samples
 : > "$samples"
@@ -86,11 +90,9 @@ for b in "$LAB_SRC"/bench/*.sh; do
 	if (set -e; lab_up) > "$logs/up.log" 2>&1 && lab_load; then
 		setsid "$b" > "$logs/samples" 2> "$logs/bench.log" &
 		child=$!
-		echo "$child" > "$LAB_DIR/test.pid"
 		wait "$child"
 		rc=$?
 		child=
-		rm -f "$LAB_DIR/test.pid"
 	else
 		rc=1
 		cat "$logs/up.log" >&2
@@ -106,7 +108,7 @@ for b in "$LAB_SRC"/bench/*.sh; do
 		cat "$logs/bindings.log" >&2
 	fi
 	cat "$logs/samples" >> "$samples" 2> /dev/null
-	lab_down
+	lab_end
 done
 
 result=$(jq -nR '

@@ -25,13 +25,17 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+if [ -n "$json" ] && ! can_write "$json"; then
+	echo "demo: $json cannot be written" >&2
+	exit 2
+fi
 [ -z "$only_usage" ] || exit 0
 begun=$SECONDS
 end() {
 	local rc=$?
 	trap - EXIT
 	[ $rc -eq 0 ] || lab_logs "$LAB_BUILD/lab-logs/demo" || true
-	lab_down
+	lab_end
 	exit $rc
 }
 step() { printf '\n== %s\n' "$*"; }

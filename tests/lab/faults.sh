@@ -34,6 +34,9 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
+for f in "$json" "$table"; do
+	[ -z "$f" ] || can_write "$f" || { echo "faults: $f cannot be written" >&2; exit 2; }
+done
 RANDOM=$seed
 results=$LAB_BUILD/faults.tsv # name, title, worst gap ms, moved, agreed ms, result
 entry=${LAB_ENTRY[0]}
@@ -162,9 +165,9 @@ begin() {
 }
 finish() {
 	probe_stop || true
-	lab_down > /dev/null 2>&1
+	lab_end > /dev/null 2>&1
 }
-trap 'lab_down > /dev/null 2>&1' EXIT
+trap 'lab_end > /dev/null 2>&1' EXIT
 trap 'exit 130' INT TERM
 
 echo "1..${#names[@]}"

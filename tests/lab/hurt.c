@@ -8,6 +8,7 @@
  *   hurt ctl SOCKET CLIENTS                    control clients that ask and never read; ends when vmpaird has dropped all
  *   hurt tap NAME BRIDGE MAC                   a new tap, in the bridge and up at once, that sends broadcasts as fast as it can for a
  *                                              while and then every 20 ms
+ *   hurt notify SOCKET                         what a service manager hears there (sd_notify), each line with its time in ms
  */
 #include <config.h>
 #include <arpa/inet.h>
@@ -27,6 +28,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MAX_FRAME = 2048, MAX_FRAMES = 4096, MAX_CLIENTS = 64, BURST = 2000 };
@@ -226,6 +228,37 @@ static int tap(const char *name, const char *bridge, const char *mac)
 	return 0;
 }
 
+static int notify(const char *path)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", path);
+	unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
+		die(path);
+	printf("listening\n");
+	fflush(stdout);
+	while (!input_ended(0)) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		struct timespec now;
+		char text[4096], *save = NULL;
+		ssize_t n;
+
+		if (poll(&p, 1, 50) < 1)
+			continue;
+		n = recv(fd, text, sizeof(text) - 1, 0);
+		if (n < 0)
+			die("recv");
+		text[n] = '\0';
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+			printf("%lld %s\n", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, line);
+		fflush(stdout);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 6 && !strcmp(argv[1], "record"))
@@ -236,6 +269,8 @@ int main(int argc, char **argv)
 		return ctl(argv[2], (unsigned)atoi(argv[3]));
 	if (argc == 5 && !strcmp(argv[1], "tap"))
 		return tap(argv[2], argv[3], argv[4]);
-	fputs("usage: hurt record|send|ctl|tap ... (see the head of its source)\n", stderr);
+	if (argc == 3 && !strcmp(argv[1], "notify"))
+		return notify(argv[2]);
+	fputs("usage: hurt record|send|ctl|tap|notify ... (see the head of its source)\n", stderr);
 	return 2;
 }

@@ -37,18 +37,29 @@ case "$verb" in
 up)
 	while [ $# -gt 0 ]; do
 		case "$1" in
-		--nodes) LAB_NODES=$2; shift ;;
+		--check-usage) only_usage=yes ;;
+		--nodes)
+			# entry addresses of pairs begin at .101, and a cluster of corosync has 32 nodes at most
+			if ! [[ ${2-} =~ ^[1-9][0-9]?$ ]] || [ "$2" -gt 32 ]; then
+				echo "lab: --nodes needs a number of 1 to 32, not '${2-}'" >&2
+				usage
+			fi
+			LAB_NODES=$2
+			shift
+			;;
 		--no-vmpaird) LAB_VMPAIRD=no ;;
 		--no-build) built=yes ;;
 		*) usage ;;
 		esac
 		shift
 	done
+	[ -z "${only_usage-}" ] || exit 0
 	[ -n "${built-}" ] || lab_build
 	uptime_ms; t0=$REPLY
-	trap 'rc=$?; lab_logs "$LAB_BUILD/lab-logs/up"; lab_down; exit $rc' EXIT
+	trap 'rc=$?; lab_logs "$LAB_BUILD/lab-logs/up"; lab_end; exit $rc' EXIT
 	lab_up # not as a condition: bash would ignore errors inside
 	trap - EXIT
+	echo - > "$LAB_DIR/owner" # it outlives this script
 	uptime_ms
 	echo "lab $LAB_ID is up: $LAB_NODES nodes after $(((REPLY - t0) / 1000)).$(((REPLY - t0) % 1000 / 100)) s, state in $LAB_DIR"
 	;;

@@ -15,13 +15,23 @@
 #   i  members among themselves            br-int of a node     192.168.77.(100+ID)/24, guests have 192.168.77.ID; 192.168.77.250
 #      is a host of its own for what members share
 #   c  corosync and vmpaird                clu0 of a node       10.78.0.ID/24  fd78::ID/64
-# State lives in $LAB_DIR, a tmpfs: a lab that was left behind is found there and torn down by the next lab_up.
+# State lives in $LAB_DIR, a tmpfs: a lab that was left behind is found there and torn down by the next lab_up, and with it whatever
+# still works on it: LAB_OWNER (a process, and when it started) is in the environment of all that a run starts outside the nodes, and in
+# $LAB_DIR/owner. A script's last trap calls lab_end, which leaves alone a lab that belongs to somebody else by now.
 
 LAB_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB_TOP=$(cd "$LAB_SRC/../.." && pwd)
 : "${LAB_ID:=$(printf '%s' "$LAB_TOP" | cksum | awk '{printf "%04x", $1 % 65536}')}"
 : "${LAB_BUILD:=$LAB_TOP/build}"
 LAB_DIR=/run/vmpair-lab/$LAB_ID
+lab_started() { # lab_started PROCESS: when, in ticks since boot, into $REPLY; fails when it is no more
+	local stat
+	{ stat=$(< "/proc/$1/stat"); } 2> /dev/null || return 1
+	read -r -a stat <<< "${stat##*) }" # the name before may hold anything
+	REPLY=${stat[19]}
+}
+[ -n "${LAB_OWNER-}" ] || { lab_started $$ && LAB_OWNER=$$.$REPLY; }
+export LAB_OWNER
 # shellcheck disable=SC2034 # for tests
 LAB_ENTRY=(10.77.0.101 10.77.0.102) # entry addresses of the pairs p1 and p2, and their shared MAC addresses
 # shellcheck disable=SC2034
@@ -76,6 +86,12 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds; its output is sho
 	return $rc
 }
 not() { ! "$@"; }
+can_write() { # can_write FILE: found out before an hour of work; a new file is not left there
+	local new=yes
+	[ ! -e "$1" ] || new=no
+	{ : >> "$1"; } 2> /dev/null || return 1
+	[ $new = no ] || rm -f "$1"
+}
 find_line() { # find_line GREP_ARGS...: as grep -q, but reads all of its input: with pipefail a writer cut short would count as failed
 	local text
 	text=$(cat)
@@ -496,6 +512,24 @@ lab_build() { # lab tools, guest, and the programs under test as installed files
 	rm -rf "$LAB_BUILD/lab/stage.old"
 }
 
+lab_owner_lives() { # lab_owner_lives OWNER
+	lab_started "${1%.*}" && [ "$REPLY" = "${1#*.}" ]
+}
+lab_kill_orphans() { # lab_kill_orphans OWNER: what that run started and did not end; nothing when it is ours
+	[[ $1 == *.* ]] && [ "$1" != "$LAB_OWNER" ] || return 0
+	# again, until there are none: they may start others meanwhile
+	wait_for 20 lab_kill_all "$1"
+}
+lab_kill_all() {
+	local list
+	list=$(grep -lzxF "LAB_OWNER=$1" /proc/[0-9]*/environ 2> /dev/null) || true
+	[ -n "$list" ] || return 0
+	# shellcheck disable=SC2046 # one word per process
+	kill -KILL $(sed 's|/proc/||; s|/environ||' <<< "$list") 2> /dev/null || true
+	echo "$list"
+	return 1
+}
+
 lab_exists() { [ -d "$LAB_DIR" ] || [ -e "$(lab_ns sw)" ]; }
 
 lab_load() { # the running lab's variables
@@ -508,13 +542,18 @@ lab_load() { # the running lab's variables
 }
 
 lab_up() { # lab_up: build first; ends when a DC is elected, the partition has quorum and every node is online
-	local n pids=() pid
+	local n pids=() pid owner
 	: "${LAB_NODES:=3}" "${LAB_TOKEN:=1000}"
+	if read -r owner 2> /dev/null < "$LAB_DIR/owner" && [ "$owner" != "$LAB_OWNER" ] && lab_owner_lives "$owner"; then
+		echo "lab: $LAB_ID is in use by process ${owner%.*} ($(tr '\0' ' ' < "/proc/${owner%.*}/cmdline"))" >&2
+		return 1
+	fi
 	lab_exists && lab_down
 	LAB_ACCEL=$(lab_probe_accel)
 	: "${LAB_VMPAIRD:=$([ -x "$LAB_BUILD/lab/stage/usr/sbin/vmpaird" ] && echo yes || echo no)}"
 	mkdir -p "$LAB_DIR"
 	mount -t tmpfs -o mode=755,size=2g lab "$LAB_DIR"
+	echo "$LAB_OWNER" > "$LAB_DIR/owner"
 	: "${LAB_WITNESS:=no}"
 	declare -p LAB_ID LAB_NODES LAB_WITNESS LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
 		sed 's/^declare [-a-z]*/declare -g --/' > "$LAB_DIR/env"
@@ -622,11 +661,9 @@ power_switch_loop() {
 }
 
 lab_down() { # takes down what is left of this lab, however it ended
-	local f ns pid
-	# a test whose runner was killed would go on with the next lab of this name
-	if read -r pid 2> /dev/null < "$LAB_DIR/test.pid" && [[ $(tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline") == *tests/lab/* ]]; then
-		kill -KILL -- "-$pid" 2> /dev/null || true
-	fi
+	local f ns owner
+	# scripts whose runner was killed would go on with the next lab of this name
+	if read -r owner 2> /dev/null < "$LAB_DIR/owner"; then lab_kill_orphans "$owner"; fi
 	for f in "$LAB_DIR"/n*.pid; do
 		[ -e "$f" ] || continue
 		f=${f##*/}
@@ -639,6 +676,11 @@ lab_down() { # takes down what is left of this lab, however it ended
 	done
 	while mountpoint -q "$LAB_DIR"; do umount -l "$LAB_DIR"; done
 	rm -rf "$LAB_DIR"
+}
+lab_end() { # takes the lab down unless it is another run's
+	local owner
+	if read -r owner 2> /dev/null < "$LAB_DIR/owner" && [ "$owner" != "$LAB_OWNER" ]; then return 0; fi
+	lab_down
 }
 lab_kill_ns() { # processes in a network namespace of ours, e.g. clients
 	local pid ino list=()

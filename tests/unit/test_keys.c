@@ -149,6 +149,12 @@ static void generate(void **state)
 	assert_int_equal(vmp_keys_load(path, &b, &diag), 0);
 	assert_memory_not_equal(a.key[0].secret, b.key[0].secret, VMP_KEY_LEN);
 	assert_int_equal(vmp_keys_generate("/nonexistent/dir/keys", false, &diag), -ENOENT);
+	/* the first thing on a new node, where nobody has made /etc/vmpair */
+	assert_int_equal(vmp_keys_generate(testdir_path("new/keys"), false, &diag), 0);
+	assert_int_equal(stat(testdir_path("new"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	assert_int_equal(vmp_keys_load(testdir_path("new/keys"), &a, &diag), 0);
+	assert_int_equal(vmp_keys_generate(testdir_path("new/keys"), false, &diag), -EEXIST);
 }
 
 static void rotation(void **state)
