@@ -32,14 +32,15 @@ void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a)
 	const char *what = a->code == VMP_NOTE_BARRED ? "fenced" : "unfenced";
 
 	vmp_log(a->code == VMP_NOTE_BARRED ? LOG_WARNING : LOG_NOTICE, "%s is %s by %s (%s)", node, what, writer, by_text((unsigned)a->c));
-	vmp_journal_add(d->journal, NULL, 0, what, "%s, by %s (%s)", node, writer, by_text((unsigned)a->c));
-	/* in the time line of each pair that had a part there as well */
+	vmp_journal_add(d->journal, NULL, 0, what, "%s is %s by %s (%s)", node, what, writer, by_text((unsigned)a->c));
+	/* in the time line of each pair that had a part there as well, as the cause of what follows for the primary's */
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];
 		struct vmp_pair_view v;
 
 		if (m->used && vmp_member_view(m, &v) && (v.primary == a->a || v.sync_node == a->a || a->a == d->node))
-			vmp_journal_add(d->journal, m->name, v.epoch, what, "%s, by %s (%s)", node, writer, by_text((unsigned)a->c));
+			vmp_journal_add(d->journal, m->name, v.epoch, a->code == VMP_NOTE_BARRED && v.primary == a->a ? "cause" : what,
+					"%s is %s by %s (%s)", node, what, writer, by_text((unsigned)a->c));
 	}
 	vmp_group_publish_soon(d);
 }

@@ -13,8 +13,8 @@
  * B1 A voter with the bar recorded supports (V2), grants (V3), takes puts (V5) and holds (H8) of that node for no pair any more, and no
  *    put that makes a member there the standby. Everything else of it counts as before: it stays a voter.
  * B2 put_ok of a bar says for how long the voter's guards still cover pairs of the barred node; a voter that has recorded the bar never
- *    extends these. The bar is answered for when m voters have recorded it and those times have passed for m of them, on the clock of
- *    who asks, from when the answer came. Any majority that ever supported the node shares a voter with these m; a guard outlasts the
+ *    extends these. The bar is answered for when m voters have recorded it, those times have passed for m of them, on the clock of
+ *    who asks, from when the answer came, and m take it once more after that: it was not lifted meanwhile. Any majority that ever supported the node shares a voter with these m; a guard outlasts the
  *    lease it was set for on any clock (V2), so every lease is over. With n < 3 a guard has no end: only a release, or a verified
  *    end of that boot (R3), is waited for.
  * B3 The barred node closes its entries, releases them (R1) and ends its members. It does so as well when it learns only of the lifted
@@ -22,10 +22,11 @@
  * B4 It claims nothing while its own voter knows of the bar, and is promoted nowhere.
  * B5 A bar is lifted the same way. It is answered for when m voters have recorded that, and the node itself has, unless it is not heard;
  *    so what starts there afterwards is not ended by B3.
+ *    A bar is no verified fence in the sense of R3: that boot lives on, and may hold again when the bar is lifted.
  * B6 A holder whose standby is barred goes alone (D2). The recorded members of a barred node count as gone for a first start. */
 #include "daemon/core/internal.h"
 
-enum { IDLE, WANT, CLAIM, PUT, WAIT };
+enum { IDLE, WANT, CLAIM, PUT, WAIT, CONFIRM };
 
 static const struct vmp_pair *reg_of(const struct vmp_core *c, uint8_t node)
 {
@@ -104,6 +105,8 @@ void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p)
 {
 	const struct vmp_state *st = &p->reg.state;
 
+	if (st->seq > 1)
+		return;		/* the same, confirmed */
 	vmp_note(s, NULL, in_force(st) ? VMP_NOTE_BARRED : VMP_NOTE_UNBARRED, vmp_pair_bar_node(p->id), st->holder, st->holder_member);
 	s->c->bar_due = true;
 }
@@ -159,7 +162,7 @@ static void put_send(struct vmp_step *s, struct vmp_bar *b)
 	msg->u.put.boot = c->boot;
 	msg->u.put.state = b->state;
 	vmp_send(s, VMP_TO_VOTERS, msg);
-	b->next_ns = s->now + (b->phase == PUT ? c->hb_ns / 4 : c->hb_ns);
+	b->next_ns = s->now + (b->phase == WAIT ? c->hb_ns : c->hb_ns / 4);
 }
 
 static void put(struct vmp_step *s, struct vmp_bar *b)
@@ -229,8 +232,20 @@ static void progress(struct vmp_step *s, struct vmp_bar *b)
 		b->grace_ns = s->now + c->lease_ns;
 		b->reason = VMP_REASON_GUARD;
 	}
-	if (b->phase == WAIT && over(c, b, s->now))
+	if (b->phase == CONFIRM && vmp_votes(c, b->ok) >= need(c))
 		answer(s, b, 0, VMP_REASON_NONE);
+	if (b->phase != WAIT || !over(c, b, s->now))
+		return;
+	if (b->lift || BUG(c, BAR_NO_WAIT)) {
+		answer(s, b, 0, VMP_REASON_NONE);
+		return;
+	}
+	b->phase = CONFIRM;
+	b->reason = VMP_REASON_NO_MAJORITY;
+	b->ok = 0;
+	b->first_ns = s->now;
+	b->state.seq++;
+	put_send(s, b);
 }
 
 static void bar_run(struct vmp_step *s, struct vmp_bar *b)
@@ -253,7 +268,7 @@ static void bar_run(struct vmp_step *s, struct vmp_bar *b)
 		return;
 	}
 	/* C3, H6: answers given longer ago do not count; an epoch is for one put only */
-	if ((b->phase == CLAIM || b->phase == PUT) && s->now - b->first_ns >= c->holder_ns)
+	if ((b->phase == CLAIM || b->phase == PUT || b->phase == CONFIRM) && s->now - b->first_ns >= c->holder_ns)
 		again(s, b);
 	progress(s, b);
 	if (b->phase == IDLE || s->now < b->next_ns)
@@ -329,8 +344,10 @@ void vmp_bar_refused(struct vmp_step *s, const struct vmp_msg_refuse *r)
 		vmp_seen(p, r->promised.epoch);
 		vmp_merge_state(s, p, &r->state);
 	}
-	if (!b || r->epoch != b->epoch || (b->phase == CLAIM ? r->nonce != b->nonce : b->phase != PUT))
+	if (!b || r->epoch != b->epoch || (b->phase == CLAIM ? r->nonce != b->nonce : b->phase < PUT))
 		return;
+	if (b->phase == WAIT)
+		return;		/* whether that comes to anything is seen by the confirmation */
 	b->reason = r->reason;
 	if (r->reason == VMP_REASON_EPOCH_LOW)
 		again(s, b);
@@ -341,7 +358,7 @@ void vmp_bar_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put
 	struct vmp_core *c = s->c;
 	struct vmp_bar *b = bar_of(c, ok->pair);
 
-	if (!b || b->phase < PUT || ok->epoch != b->epoch || (b->phase == PUT && s->now - b->first_ns >= c->holder_ns))
+	if (!b || b->phase < PUT || ok->epoch != b->epoch || ok->seq != b->state.seq || (b->phase != WAIT && s->now - b->first_ns >= c->holder_ns))
 		return;
 	b->ok |= 1u << v;
 	if (ok->remain_ns != VMP_NEVER)

@@ -997,7 +997,7 @@ static void bar_answered(unsigned int k, bool on)
 
 	if (W.bar_wanted == k + 1 && on)
 		W.bar_wanted = 0;
-	if (!on || W.now < W.lift_until[k])
+	if (!on || W.now < W.lift_until[k] + LEASE_MS * MS)	/* what is answered was so a moment ago */
 		return;
 	say("node %u is barred", k + 1);
 	W.bars++;
