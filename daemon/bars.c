@@ -77,9 +77,11 @@ void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems)
 								     d->nodes[i].name));
 }
 
-/* VMs of an earlier daemon that this one does not manage end as well. */
-void vmp_bars_end_unadopted(struct vmp_daemon *d)
+void vmp_bars_self_fenced(struct vmp_daemon *d)
 {
+	struct vmp_bar_view v;
+
+	/* VMs of an earlier daemon that this one does not manage end as well. */
 	for (unsigned i = 0; i < ARRAY_SIZE(d->unadopted); i++) {
 		uint64_t start = d->unadopted[i].run.start_ticks;
 		CLEANUP_CLOSE int fd = -1;
@@ -87,6 +89,9 @@ void vmp_bars_end_unadopted(struct vmp_daemon *d)
 		if (d->unadopted[i].run.pid && vmp_proc_open(d->unadopted[i].run.pid, &start, &fd) == 0)
 			vmp_proc_kill(fd, SIGKILL);
 	}
+	/* An operator who fenced the node by hand lifts that by hand. */
+	if (vmp_core_barred(&d->core, d->node, &v) && v.by == VMP_BAR_BY_AGENT && d->pcmk && vmp_pcmk_unfencing(d->pcmk) < 0)
+		vmp_log(LOG_WARNING, "Pacemaker could not be told to unfence this node: restart it, or: vmpair unfence %s", d->node_name);
 }
 
 /* --- requests ------------------------------------------------------------------------------------------------------------- */

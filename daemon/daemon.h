@@ -353,7 +353,7 @@ void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a);
 bool vmp_bars_self(const struct vmp_daemon *d, char *reason, size_t size); /* this node is fenced */
 json_t *vmp_bars_status(const struct vmp_daemon *d, uint8_t node); /* null, or from which node and for whom it was fenced */
 void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems);
-void vmp_bars_end_unadopted(struct vmp_daemon *d);
+void vmp_bars_self_fenced(struct vmp_daemon *d); /* what else is to be done then than to end the members */
 void vmp_bars_request(struct vmp_daemon *d, uint64_t token, const json_t *msg);
 void vmp_bars_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
 

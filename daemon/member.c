@@ -901,7 +901,7 @@ void vmp_member_end_all(struct vmp_daemon *d)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used)
 			end_at_once(&d->members[i], "this node is fenced");
-	vmp_bars_end_unadopted(d);
+	vmp_bars_self_fenced(d);
 }
 
 static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64_t member)

@@ -31,7 +31,7 @@
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_UNFENCING } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -200,6 +200,13 @@ static void run_clean(struct job *j)
 	j->rc = vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
 }
 
+/* The attribute by which the scheduler knows that a node was unfenced since it joined; its value is the time. */
+static void run_unfencing(struct job *j)
+{
+	static char attr[] = "#node-unfenced";
+	j->rc = write_attr(j, attr, NULL);
+}
+
 static void *job_thread(void *data)
 {
 	struct job *j = data;
@@ -209,6 +216,7 @@ static void *job_thread(void *data)
 	case JOB_CIB: run_cib(j); break;
 	case JOB_BAN: run_ban(j); break;
 	case JOB_CLEAN: run_clean(j); break;
+	case JOB_UNFENCING: run_unfencing(j); break;
 	}
 	pthread_mutex_lock(&h->lock);
 	if (h->closed) {
@@ -555,6 +563,24 @@ static void clean_finished(struct vmp_pcmk *p, const struct job *j)
 		p->par.clean_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
+int vmp_pcmk_unfencing(struct vmp_pcmk *p)
+{
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_UNFENCING;
+	return start_job(p, j, "", "");
+}
+
+static void unfencing_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.unfencing_done)
+		p->par.unfencing_done(p->par.data, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
 /* --- CIB --- */
 
 static void cib_start(struct vmp_pcmk *p)
@@ -664,6 +690,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_CIB: cib_finished(p, j); break;
 		case JOB_BAN: ban_finished(p, j); break;
 		case JOB_CLEAN: clean_finished(p, j); break;
+		case JOB_UNFENCING: unfencing_finished(p, j); break;
 		}
 		job_free(j);
 	}

@@ -75,6 +75,7 @@ struct vmp_pcmk_params {
 	void (*score_done)(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms);
 	void (*ban_done)(void *data, const char *pair, bool on, int rc, const char *reason);	/* rc 0, or -errno with a reason */
 	void (*clean_done)(void *data, const char *pair, int rc, const char *reason);
+	void (*unfencing_done)(void *data, int rc, const char *reason);
 	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
 	void (*cib_error)(void *data, const char *reason);
 };
@@ -106,6 +107,12 @@ int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
  * Tried once; clean_done tells. 0, -EINVAL, -errno.
  */
 int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc);
+/*
+ * This node was fenced without having been ended, and is back: has Pacemaker unfence it, as it does with a node that has booted. It would not
+ * by itself, since the node's attribute manager brings the mark of the earlier unfencing ("#node-unfenced") back into the cluster.
+ * Tried once; unfencing_done tells. 0 or -errno.
+ */
+int vmp_pcmk_unfencing(struct vmp_pcmk *p);
 enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p);
 
 uint64_t vmp_pcmk_deadline_ns(const struct vmp_pcmk *p);

@@ -132,6 +132,15 @@ static void on_clean_done(void *data, const char *pair, int rc, const char *reas
 		vmp_log(LOG_WARNING, "%s: the record of a failure that is over could not be taken from Pacemaker's history: %s", pair, reason);
 }
 
+static void on_unfencing_done(void *data, int rc, const char *reason)
+{
+	struct vmp_daemon *d = data;
+
+	vmp_journal_add(d->journal, NULL, 0, "unfencing", "Pacemaker is to unfence this node%s%s", rc < 0 ? ", not written: " : "", reason);
+	if (rc < 0)
+		vmp_log(LOG_WARNING, "Pacemaker could not be told to unfence this node (%s): restart it, or: vmpair unfence %s", reason, d->node_name);
+}
+
 static void on_cib(void *data, const struct vmp_cib *cib)
 {
 	vmp_member_cib(data, cib);
@@ -191,7 +200,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .ban_done = on_ban_done, .clean_done = on_clean_done, .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .clean_done = on_clean_done, .unfencing_done = on_unfencing_done, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;

@@ -26,7 +26,7 @@ struct world {
 	struct vmp_pcmk *p;
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
-	unsigned cleans;
+	unsigned cleans, unfencings;
 	bool banned;
 	enum vmp_pcmk_state state;
 	struct vmp_cib cib;
@@ -69,6 +69,14 @@ static void on_clean_done(void *data, const char *pair, int rc, const char *reas
 	assert_true((rc == 0) == !*reason);
 	w->clean_rc = rc;
 	w->cleans++;
+}
+
+static void on_unfencing_done(void *data, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_int_equal(rc, 0);
+	assert_string_equal(reason, "");
+	w->unfencings++;
 }
 
 static void on_cib(void *data, const struct vmp_cib *cib)
@@ -143,7 +151,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 {
 	char reason[128];
 	struct vmp_pcmk_params par = {
-		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done,
+		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .unfencing_done = on_unfencing_done,
 		.cibadmin = w->cibadmin, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
@@ -514,6 +522,11 @@ static void a_failure_is_taken_off_the_record(void **state)
 	wait_count(w, &w->cleans, 2);
 	assert_int_equal(w->clean_rc, -ECOMM);
 	assert_int_equal(vmp_pcmk_clean(w->p, "web", ""), -EINVAL);
+	drop(w, "fail");
+	drop(w, "log");
+	assert_int_equal(vmp_pcmk_unfencing(w->p), 0);
+	wait_count(w, &w->unfencings, 1);
+	assert_string_equal(calls(w), "-n #node-unfenced -N n1 -D\n");
 }
 
 static void cib_file_is_watched(void **state)
