@@ -3,6 +3,7 @@
 # The first minutes of a new node: what `make install` put there, keygen and vmpaird -t as the README has them, without any file of an
 # operator. Runs in a mount namespace, whose root is the installed tree over this machine's.
 set -u
+unset MAKEFLAGS MFLAGS MAKELEVEL # of the make that runs this test: its -w would be in what make is asked for below
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 77; }
 if [ "${1-}" != inside ]; then
 	dir=$(mktemp -d) || exit 99
