@@ -500,8 +500,8 @@ void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op)
 	p->rel_until_ns = s->now + s->c->lease_ns;
 	p->return_ns = s->now + 2 * s->c->lease_ns;	/* R2: somebody else first */
 	vmp_persist(s, p);
+	vmp_note(s, p, VMP_NOTE_RELEASED, p->epoch, p->hand_to, p->cause);	/* before what the standby can answer */
 	release_and_takeover(s, p);
-	vmp_note(s, p, VMP_NOTE_RELEASED, p->epoch, p->hand_to, p->cause);
 	vmp_role_note(s, p, p->cause);
 	vmp_op_done(s, &p->release_req, 0, VMP_REASON_NONE);
 	vmp_op_done(s, &p->hold_req, -ESTALE, VMP_REASON_NOT_HOLDER);
