@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # fence_vmpair: by hand, and as the only fencing device of a cluster with stonith-enabled=true.
 # vmpaird: yes
+# full: yes
 # timeout: 400
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh

@@ -3,6 +3,7 @@
 # Accepted requests survive the primary, mirror mode on the hosts: bank and Redis in each guest keep their own state, which a new standby imports.
 # The standby executes every request in the same order; the state of both is compared at the end.
 # vmpaird: yes
+# full: yes
 # timeout: 420
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Nodes and clusters that stop and start: two crossed pairs, each with a client.
 # vmpaird: yes
+# full: yes
 # timeout: 500
 # slow: yes
 set -euo pipefail
