@@ -298,10 +298,6 @@ coverage() { # coverage DIR: a test of a build with --enable-coverage leaves cou
 	(cd "$1" && tests/unit/test_conf) || return 1
 	find "$1" -name '*conf.gcda' | grep .
 }
-fuzz_once() { # fuzz_once DIR: a target of a build with --enable-fuzzers runs
-	make -s -C "$1" tests/fuzz/fuzz_conf || return 1
-	(cd "$1" && tests/fuzz/fuzz_conf -runs=2000 -timeout=10)
-}
 fuzz() { # every fuzz target for a minute, from its corpus
 	local t
 	for t in "$1"/tests/fuzz/fuzz_*; do
@@ -337,23 +333,18 @@ cmd_check() {
 		else
 			result fail clang
 		fi
-		phase 'coverage and fuzzers'
-		if configure "$BUILD/coverage" --enable-coverage; then
-			step coverage "$BUILD/coverage.log" coverage "$BUILD/coverage"
-		else
-			result fail coverage 'does not configure'
-		fi
-		if configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers; then
-			step 'a fuzzer' "$BUILD/fuzz-once.log" fuzz_once "$BUILD/fuzz"
-		else
-			result fail 'a fuzzer' 'does not configure'
-		fi
 		phase valgrind
 		step valgrind "$BUILD/valgrind.log" memcheck "$BUILD"
 		phase 'make distcheck'
 		step distcheck "$BUILD/distcheck.log" make -C "$BUILD" "-j$(nproc)" distcheck
 	fi
 	if [ "$mode" = full ]; then
+		phase coverage
+		if configure "$BUILD/coverage" --enable-coverage; then
+			step coverage "$BUILD/coverage.log" coverage "$BUILD/coverage"
+		else
+			result fail coverage 'does not configure'
+		fi
 		phase 'simulator, a million schedules of two sessions'
 		step sync-million "$BUILD/sync-million.log" "$BUILD/tests/sim/sync" --runs 1000000 --seed 1000000
 		phase 'fuzzers, a minute each'

@@ -75,9 +75,12 @@ in_guest() { # in_guest NODE VERB: over the internal net; see guest/svc.c
 heard() { [ "$(events_count "$1" p1 guest)" -ge "$(events_count "$1" p1 started)" ]; } # heard NODE: its guest's signs of life are missed from now on
 replaced() { [ "$(vm_pid "$1" p1 2> /dev/null)" != "$2" ]; } # replaced NODE PID
 agree() { # Pacemaker shows the primary that vmpair has, and nothing is open twice
-	local node p
-	node=$(a_node) || return 1
-	p=$(pair_primary p1)
+	local node p=
+	for node in $(lab_all | grep -vxe "${old-none}") "${old-}"; do # whose daemon is hurt is asked last
+		if [ -z "$node" ] || ! daemon running "$node" corosync 2> /dev/null || is_cut "$node"; then continue; fi
+		p=$(pair_status "$node" p1 | jq -r '.holder // empty')
+		[ -z "$p" ] || break
+	done
 	[ -n "$p" ] && [ "$(pcmk_promoted p1 "$node")" = "$p" ]
 }
 answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }

@@ -18,14 +18,12 @@ cd "$dir" || exit 1
 spin -a "-DSTEPS=$steps" "-DFAULTS=$faults" "-DKEPT=$kept" ${VMP_SPIN_CLOCKS:+-DALL_CLOCKS} "$top/tests/spin/model.pml" >spin.log ||
 	{ cat spin.log; exit 1; }
 if [ "$mode" = --variants ]; then
-	core=
-	for f in core voter candidate holder recovery voters core_str; do core="$core $top/daemon/core/$f.c"; done
+	core=$(ls "$top"/daemon/core/*.c)
 	set -- "$@" -DVMP_CORE_BUGS
 fi
 # shellcheck disable=SC2086 # a list of files
 ${CC:-cc} "$@" -o pan pan.c "$top/tests/spin/harness.c" $core 2>cc.log || {	# an instrumented build does not link like this
-	core=
-	for f in core voter candidate holder recovery voters core_str; do core="$core $top/daemon/core/$f.c"; done
+	core=$(ls "$top"/daemon/core/*.c)
 	# shellcheck disable=SC2086
 	${CC:-cc} "$@" -o pan pan.c "$top/tests/spin/harness.c" $core || exit 1
 }
