@@ -168,8 +168,8 @@ struct vmp_member {
 	bool stop_failed;                 /* STOPPING, but nothing is under way: the process would not go */
 	uint64_t job;                     /* the newest that prepares a start */
 
-	bool failed;              /* an operation failed in Pacemaker's eyes and may be on record there */
-	bool cleaned;             /* taken off the record since then and since corosync's membership last changed */
+	const char *failed_op;    /* operation that failed in Pacemaker's eyes and is on record there; NULL = none */
+	uint32_t failed_interval_ms;
 	enum vmp_told told;
 	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
 	bool score_known, score_set, score_written;

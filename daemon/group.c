@@ -685,8 +685,6 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			for (unsigned i = 0; i < ev.n_nodes; i++)
 				d->group[i] = ev.nodes[i].id;
 			vmp_journal_add(d->journal, NULL, 0, "membership", "%u daemons in the group", ev.n_nodes);
-			for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
-				d->members[i].cleaned = false; /* a new DC is told the old failures again */
 			vmp_group_publish_soon(d);
 			break;
 		case VMP_CLUSTER_MSG:

@@ -667,8 +667,8 @@ static void start_failed(struct vmp_member *m, int ocf, const char *reason)
 		m->phase = VMP_HOST_FAILED;
 	m->failed_ns = vmp_now_ns();
 	m->start_failed = true;
-	m->failed = true;
-	m->cleaned = false;
+	m->failed_op = "start";
+	m->failed_interval_ms = 0;
 	reply_start(m, ocf, reason);
 	vmp_group_publish_soon(m->d);
 }

@@ -26,6 +26,7 @@
 #define CIB_MAX_BYTES (64u << 20)
 #define THREAD_STACK (256u * 1024)
 #define CIB_FILE "cib.xml"
+#define INFINITE 1000000u		/* Pacemaker's INFINITY */
 
 /* Work done in a thread of its own, which may block: it owns the job until it hands it to the hub's list. */
 struct job {
@@ -35,7 +36,9 @@ struct job {
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
-	char cibadmin[256];		/* JOB_CLEAN */
+	/* JOB_CLEAN */
+	char crm_resource[256], op[16];
+	uint32_t interval_ms, count;
 	bool set;
 	uint32_t score;
 	int timeout_ms;
@@ -76,7 +79,7 @@ struct pair {
 struct vmp_pcmk {
 	struct vmp_loop_ops ops;
 	struct vmp_pcmk_params par;
-	char node[64], program[256], cibadmin[256], cib_dir[384];
+	char node[64], program[256], crm_resource[256], cib_dir[384];
 	struct hub *hub;
 	uint64_t seq;
 	unsigned running;
@@ -191,13 +194,42 @@ static void run_ban(struct job *j)
 	j->rc = write_attr(j, attr, j->set ? when : NULL);
 }
 
+/* A fail count as attrd has it; 0 when there is none. */
+static uint32_t read_count(struct job *j, char *attr)
+{
+	static char opt_n[] = "-n", opt_node[] = "-N", opt_query[] = "-Q";
+	char *argv[] = {j->program, opt_n, attr, opt_node, j->node, opt_query, NULL};
+	char out[256];
+	const char *v;
+	if (vmp_proc_run(argv, j->timeout_ms, out, sizeof(out)) != 0 || !(v = strstr(out, " value=\"")))
+		return 0;
+	v += strlen(" value=\"");
+	if (!strncmp(v, "INFINITY", 8))
+		return INFINITE;
+	unsigned long n = strtoul(v, NULL, 10);
+	return n < INFINITE ? (uint32_t)n : INFINITE;
+}
+
+/* The count first, because cleaning takes it; "recovered" is named like an operation, as "surplus" above. */
 static void run_clean(struct job *j)
 {
-	static char delete[] = "--delete", xpath[] = "--xpath";
-	char path[400];
-	snprintf(path, sizeof(path), "//node_state[@uname='%s']//lrm_resource[@id='%s']/lrm_rsc_op[@id='%s_last_failure_0']", j->node, j->rsc, j->rsc);
-	char *argv[] = {j->cibadmin, delete, xpath, path, NULL};
-	j->rc = vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
+	static char cleanup[] = "--cleanup", opt_r[] = "--resource", opt_node[] = "--node", opt_op[] = "--operation", opt_i[] = "--interval";
+	char count[200], last[200], of_op[200], interval[24], value[24];
+	snprintf(count, sizeof(count), "fail-count-%s#recovered_0", j->rsc);
+	snprintf(last, sizeof(last), "last-failure-%s#recovered_0", j->rsc);
+	snprintf(of_op, sizeof(of_op), "fail-count-%s#%s_%u", j->rsc, j->op, j->interval_ms);
+	snprintf(interval, sizeof(interval), "%ums", j->interval_ms);
+	j->count = read_count(j, count) + read_count(j, of_op);
+	char *argv[] = {j->crm_resource, cleanup, opt_r, j->rsc, opt_node, j->node, opt_op, j->op, opt_i, interval, NULL};
+	j->rc = vmp_proc_run(argv, 4 * j->timeout_ms, j->output, sizeof(j->output));
+	if (j->rc || !j->count)
+		return;
+	snprintf(value, sizeof(value), j->count >= INFINITE ? "INFINITY" : "%u", j->count);
+	j->rc = write_attr(j, count, value);
+	if (j->rc)
+		return;
+	snprintf(value, sizeof(value), "%lld", (long long)time(NULL));
+	j->rc = write_attr(j, last, value);
 }
 
 /* The attribute by which the scheduler knows that a node was unfenced since it joined; its value is the time. */
@@ -366,7 +398,7 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 
 static void why_failed(const struct job *j, char *reason, size_t size)
 {
-	const char *program = j->kind == JOB_CLEAN ? "cibadmin" : "attrd_updater";
+	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : "attrd_updater";
 	if (j->rc == -ETIMEDOUT)
 		snprintf(reason, size, "%s did not end in time", program);
 	else if (j->output[0])
@@ -542,15 +574,17 @@ static void ban_finished(struct vmp_pcmk *p, const struct job *j)
 		p->par.ban_done(p->par.data, j->pair, j->set, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
-int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc)
+int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms)
 {
-	if (!names_fit(p, pair, rsc))
+	if (!names_fit(p, pair, rsc) || strlen(op) >= sizeof(((struct job *)0)->op))
 		return -EINVAL;
 	struct job *j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
 	j->kind = JOB_CLEAN;
-	strcpy(j->cibadmin, p->cibadmin);
+	j->interval_ms = interval_ms;
+	strcpy(j->op, op);
+	strcpy(j->crm_resource, p->crm_resource);
 	return start_job(p, j, pair, rsc);
 }
 
@@ -560,7 +594,7 @@ static void clean_finished(struct vmp_pcmk *p, const struct job *j)
 	if (j->rc)
 		why_failed(j, reason, sizeof(reason));
 	if (p->par.clean_done)
-		p->par.clean_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
+		p->par.clean_done(p->par.data, j->pair, j->count, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
 int vmp_pcmk_unfencing(struct vmp_pcmk *p)
@@ -701,14 +735,14 @@ static void hub_io(int fd, short revents, void *data)
 int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, char *reason, size_t reason_size)
 {
 	const char *program = params->attrd_updater ? params->attrd_updater : "/usr/sbin/attrd_updater";
-	const char *cibadmin = params->cibadmin ? params->cibadmin : "/usr/sbin/cibadmin";
+	const char *crm_resource = params->crm_resource ? params->crm_resource : "/usr/sbin/crm_resource";
 	const char *dir = params->cib_dir ? params->cib_dir : "/var/lib/pacemaker/cib";
 	struct vmp_pcmk *p = NULL;
 	struct hub *h = NULL;
 	int rc;
 
 	if (!params->node || !*params->node || strlen(params->node) >= sizeof(p->node) || strlen(program) >= sizeof(p->program) ||
-	    strlen(cibadmin) >= sizeof(p->cibadmin) || strlen(dir) >= sizeof(p->cib_dir)) {
+	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(dir) >= sizeof(p->cib_dir)) {
 		snprintf(reason, reason_size, "node name or path too long");
 		return -EINVAL;
 	}
@@ -725,7 +759,7 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 	p->par.refresh_ms = params->refresh_ms ? params->refresh_ms : 300000;
 	strcpy(p->node, params->node);
 	strcpy(p->program, program);
-	strcpy(p->cibadmin, cibadmin);
+	strcpy(p->crm_resource, crm_resource);
 	strcpy(p->cib_dir, dir);
 	p->hub = h;
 	p->wd = -1;

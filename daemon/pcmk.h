@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pacemaker, as far as the daemon talks to it: promotion scores and bans are written by attrd_updater, failures that are over taken from
- * the status section by cibadmin, in short-lived processes; the CIB's file is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are
+ * Pacemaker, as far as the daemon talks to it: promotion scores and bans are written by attrd_updater, failures that are over cleaned by
+ * crm_resource, in short-lived processes; the CIB's file is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are
  * started and awaited, and the CIB is read and parsed, in short-lived threads of ordinary priority, whose results come back through an
  * eventfd.
  *
@@ -65,7 +65,7 @@ struct vmp_pcmk_params {
 	const struct vmp_loop_ops *ops;	/* copied */
 	const char *node;		/* own node name */
 	const char *attrd_updater;	/* NULL = /usr/sbin/attrd_updater */
-	const char *cibadmin;		/* NULL = /usr/sbin/cibadmin */
+	const char *crm_resource;	/* NULL = /usr/sbin/crm_resource */
 	const char *cib_dir;		/* NULL = /var/lib/pacemaker/cib; may come into being later */
 	uint32_t deadline_ms;		/* 0 = 5000, per process */
 	uint32_t refresh_ms;		/* 0 = 300000 */
@@ -74,7 +74,8 @@ struct vmp_pcmk_params {
 	/* A value is written (rc 0) or could not be written at this attempt (rc -errno); took_ms = age of the request. */
 	void (*score_done)(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms);
 	void (*ban_done)(void *data, const char *pair, bool on, int rc, const char *reason);	/* rc 0, or -errno with a reason */
-	void (*clean_done)(void *data, const char *pair, int rc, const char *reason);
+	/* count: failures that the fail count tells from now on */
+	void (*clean_done)(void *data, const char *pair, uint32_t count, int rc, const char *reason);
 	void (*unfencing_done)(void *data, int rc, const char *reason);
 	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
 	void (*cib_error)(void *data, const char *reason);
@@ -98,15 +99,16 @@ void vmp_pcmk_forget(struct vmp_pcmk *p, const char *pair);
  */
 int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on);
 /*
- * The resource has recovered on this node from a failed operation: takes that record out of its history, as Pacemaker itself does once it has
- * expired; fail counts stay, and count. Left in, the failure would come back to life: for the scheduler (2.1.5, update_resource_state) a
- * demote that has succeeded does not clear an earlier failed monitor, and it would stop and start the member, be it the primary, when a
- * transition is planned anew between demote and the next monitor, or between that monitor's end and promote. Not crm_resource --cleanup: it
- * takes the whole history, and a member that was found by a probe is restarted by changes of parameters that would otherwise be reloaded.
- * The node's own Pacemaker remembers the record and sends it again when a new DC asks: call this again after a change of membership.
+ * The resource has recovered on this node from a failed operation: takes its record out of Pacemaker's history (crm_resource --cleanup, for this
+ * operation), but keeps the number of failures, as fail count of an "operation" named recovered, so that migration-threshold and
+ * failure-timeout go on as usual. Left in, the failure would come back to life: for the scheduler (2.1.5, update_resource_state) a demote
+ * that has succeeded does not clear an earlier failed monitor, and it would stop and start the member, be it the primary, when a transition
+ * is planned anew between demote and the next monitor, or between that monitor's end and promote.
+ * Taking the one record out of the CIB is not enough: the node's own Pacemaker keeps it and sends it again when a new DC asks. The price: the
+ * member is found by a probe afterwards, and Pacemaker restarts it, instead of reloading, for the next change of its parameters.
  * Tried once; clean_done tells. 0, -EINVAL, -errno.
  */
-int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc);
+int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms);
 /*
  * This node was fenced without having been ended, and is back: has Pacemaker unfence it, as it does with a node that has booted. It would not
  * by itself, since the node's attribute manager brings the mark of the earlier unfencing ("#node-unfenced") back into the cluster.

@@ -120,11 +120,12 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 	if (in.probe)
 		return;
 	if (out.rc != VMP_OCF_OK && out.rc != VMP_OCF_RUNNING_PROMOTED) {
-		m->failed = true;
-		m->cleaned = false;
-	} else if (m->failed && !m->cleaned && m->phase == VMP_HOST_RUNNING && d->pcmk && d->quorate) {
+		m->failed_op = "monitor";
+		m->failed_interval_ms = (uint32_t)in.interval_ms;
+	} else if (m->failed_op && m->phase == VMP_HOST_RUNNING && out.rc == VMP_OCF_OK) {
 		/* Started anew, and Pacemaker looks after it again: before it can be promoted, since the guest has just begun to boot. */
-		m->cleaned = vmp_pcmk_clean(d->pcmk, m->name, m->rsc) == 0;
+		if (d->pcmk && d->quorate && !vmp_pcmk_clean(d->pcmk, m->name, m->rsc, m->failed_op, m->failed_interval_ms))
+			m->failed_op = NULL;
 	}
 }
 

@@ -123,11 +123,12 @@ static void on_ban_done(void *data, const char *pair, bool on, int rc, const cha
 		m->retired_ns = vmp_now_ns();
 }
 
-static void on_clean_done(void *data, const char *pair, int rc, const char *reason)
+static void on_clean_done(void *data, const char *pair, uint32_t count, int rc, const char *reason)
 {
 	struct vmp_daemon *d = data;
 
-	vmp_journal_add(d->journal, pair, 0, "cleaned", "failure that is over taken from Pacemaker's history%s%s", rc < 0 ? ", failed: " : "", reason);
+	vmp_journal_add(d->journal, pair, 0, "cleaned", "failure that is over taken from Pacemaker's history, fail count %u%s%s", count,
+			rc < 0 ? ", failed: " : "", reason);
 	if (rc < 0)
 		vmp_log(LOG_WARNING, "%s: the record of a failure that is over could not be taken from Pacemaker's history: %s", pair, reason);
 }

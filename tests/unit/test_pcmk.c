@@ -21,12 +21,13 @@
 #define MS UINT64_C(1000000)
 
 struct world {
-	char dir[64], program[96], cibadmin[200], cib_dir[96];
+	char dir[64], program[96], crm_resource[200], cib_dir[96];
 	struct pollloop *loop;
 	struct vmp_pcmk *p;
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
 	unsigned cleans, unfencings;
+	uint32_t clean_count;
 	bool banned;
 	enum vmp_pcmk_state state;
 	struct vmp_cib cib;
@@ -62,12 +63,13 @@ static void on_ban_done(void *data, const char *pair, bool on, int rc, const cha
 	w->bans++;
 }
 
-static void on_clean_done(void *data, const char *pair, int rc, const char *reason)
+static void on_clean_done(void *data, const char *pair, uint32_t count, int rc, const char *reason)
 {
 	struct world *w = data;
 	assert_string_equal(pair, "web");
 	assert_true((rc == 0) == !*reason);
 	w->clean_rc = rc;
+	w->clean_count = count;
 	w->cleans++;
 }
 
@@ -136,13 +138,14 @@ static struct world *prepare(void)
 	strcpy(w->dir, "/tmp/vmp-pcmk-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->program, sizeof(w->program), "%s/attrd_updater", w->dir);
-	snprintf(w->cibadmin, sizeof(w->cibadmin), "%s/cibadmin", w->dir);
+	snprintf(w->crm_resource, sizeof(w->crm_resource), "%s/crm_resource", w->dir);
 	snprintf(w->cib_dir, sizeof(w->cib_dir), "%s/cib", w->dir);
 	/* "fail": as without Pacemaker; "hang": never ends */
 	put(w, "attrd_updater",
 	    "#!/bin/sh\nd=%s\n[ -e $d/fail ] && { echo 'Could not update: Connection refused (111)' >&2; exit 102; }\n"
-	    "[ -e $d/hang ] && { echo hung >> $d/log; exec sleep 1000; }\necho \"$*\" >> $d/log\n", w->dir);
-	put(w, "cibadmin", "#!/bin/sh\n[ -e %s/fail ] && exit 102\necho \"cibadmin $*\" >> %s/log\n", w->dir, w->dir);
+	    "[ -e $d/hang ] && { echo hung >> $d/log; exec sleep 1000; }\necho \"$*\" >> $d/log\n"
+	    "case \"$*\" in *-Q) [ -e $d/count ] && echo \"name=\\\"x\\\" host=\\\"n1\\\" value=\\\"$(cat $d/count)\\\"\" ;; esac\n", w->dir);
+	put(w, "crm_resource", "#!/bin/sh\n[ -e %s/fail ] && exit 102\necho \"crm_resource $*\" >> %s/log\n", w->dir, w->dir);
 	w->loop = pollloop_new();
 	return w;
 }
@@ -152,7 +155,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 	char reason[128];
 	struct vmp_pcmk_params par = {
 		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .unfencing_done = on_unfencing_done,
-		.cibadmin = w->cibadmin, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
+		.crm_resource = w->crm_resource, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
 	assert_int_equal(vmp_pcmk_new(&w->p, &par, reason, sizeof(reason)), 0);
@@ -509,19 +512,37 @@ static void ban_and_back(void **state)
 	assert_int_equal(vmp_pcmk_ban(w->p, "web", "", true), -EINVAL);
 }
 
-static void a_failure_is_taken_off_the_record(void **state)
+static void clean_keeps_the_count(void **state)
 {
 	struct world *w = *state;
-	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web"), 0);
+	long long when = 0;
+	put(w, "count", "2");
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web", "monitor", 11000), 0);
 	wait_count(w, &w->cleans, 1);
 	assert_int_equal(w->clean_rc, 0);
-	assert_string_equal(calls(w), "cibadmin --delete --xpath //node_state[@uname='n1']//lrm_resource[@id='vm-web']/"
-			    "lrm_rsc_op[@id='vm-web_last_failure_0']\n");
-	put(w, "fail", "x");
-	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web"), 0);
+	assert_int_equal(w->clean_count, 4); /* both attributes say 2 */
+	assert_int_equal(sscanf(calls(w), "-n fail-count-vm-web#recovered_0 -N n1 -Q\n-n fail-count-vm-web#monitor_11000 -N n1 -Q\n"
+				"crm_resource --cleanup --resource vm-web --node n1 --operation monitor --interval 11000ms\n"
+				"-n fail-count-vm-web#recovered_0 -N n1 -U 4\n-n last-failure-vm-web#recovered_0 -N n1 -U %lld\n", &when), 1);
+	assert_true(when > 0);
+	drop(w, "log");
+	put(w, "count", "INFINITY");
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web", "start", 0), 0);
 	wait_count(w, &w->cleans, 2);
+	assert_non_null(strstr(calls(w), "-n fail-count-vm-web#recovered_0 -N n1 -U INFINITY\n"));
+	drop(w, "log");
+	drop(w, "count"); /* no failure is counted: none is written */
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web", "start", 0), 0);
+	wait_count(w, &w->cleans, 3);
+	assert_int_equal(w->clean_rc, 0);
+	assert_null(strstr(calls(w), "-U"));
+	drop(w, "log");
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web", "start", 0), 0);
+	wait_count(w, &w->cleans, 4);
 	assert_int_equal(w->clean_rc, -ECOMM);
-	assert_int_equal(vmp_pcmk_clean(w->p, "web", ""), -EINVAL);
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "", "start", 0), -EINVAL);
+	assert_int_equal(vmp_pcmk_clean(w->p, "web", "vm-web", "operation-with-a-long-name", 0), -EINVAL);
 	drop(w, "fail");
 	drop(w, "log");
 	assert_int_equal(vmp_pcmk_unfencing(w->p), 0);
@@ -573,7 +594,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(periodic_refresh, setup_short, teardown),
 		cmocka_unit_test_setup_teardown(forgotten_pair, setup, teardown),
 		cmocka_unit_test_setup_teardown(ban_and_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_failure_is_taken_off_the_record, setup, teardown),
+		cmocka_unit_test_setup_teardown(clean_keeps_the_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
 		cmocka_unit_test(cib_simple),

@@ -58,7 +58,7 @@ same_primary_vm p1 n1 "$survivor"
 pair_at p1 n2
 assert_eq "$survivor" "$(member_pid p1 n1)" "$step: process of n1's member"
 stays=$(member_pid p1 n2)
-wait_for 20 fail_count p1 n2 1 # counted as ever, though the failure is off the record
+wait_for 20 fail_count p1 n2 1 # counted as ever, though the failures are off the record
 assert on n1 pcs resource cleanup
 gap p1 "$LOST_MS"
 gap p2 "$PLANNED_MS"
