@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agents/xmltext.h"
 #include "config.h"
 #include "daemon/ctl.h"
 #include "daemon/ctlclient.h"
@@ -80,18 +81,6 @@ static int fail(const char *fmt, ...)
 }
 
 /* --- metadata ------------------------------------------------------------------------------------------------------------- */
-static void xml_text(const char *s)
-{
-	for (; *s; s++)
-		switch (*s) {
-		case '<': fputs("&lt;", stdout); break;
-		case '>': fputs("&gt;", stdout); break;
-		case '&': fputs("&amp;", stdout); break;
-		case '"': fputs("&quot;", stdout); break;
-		default: putchar(*s);
-		}
-}
-
 static int metadata(void)
 {
 	printf("<?xml version=\"1.0\" ?>\n"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "agents/xmltext.h"
 #include "agents/ocf.h"
 
 #include <errno.h>
@@ -74,18 +75,6 @@ void ocf_exit_reason(const struct ocf_env *env, const char *fmt, ...)
 	if (strlen(text) > EXIT_REASON_MAX)
 		strcpy(text + EXIT_REASON_MAX - 3, "...");
 	fprintf(stderr, "%s%s\n", prefix && *prefix ? prefix : "ocf-exit-reason:", text);
-}
-
-static void xml_text(const char *s)
-{
-	for (; *s; s++)
-		switch (*s) {
-		case '<': fputs("&lt;", stdout); break;
-		case '>': fputs("&gt;", stdout); break;
-		case '&': fputs("&amp;", stdout); break;
-		case '"': fputs("&quot;", stdout); break;
-		default: putchar(*s);
-		}
 }
 
 static void xml_desc(const char *indent, const char *tag, const char *text)

@@ -753,18 +753,30 @@ static int run_start(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_ms
 	return rc;
 }
 
-/* -ENOENT: libvirt knows no such domain; -ENOTCONN: nobody to ask. */
-static int run_end(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)
+/* The caller closes the connection; no domain, with libvirt's error, when it knows none. -ENOTCONN: nobody to ask. */
+static int open_domain(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m, virConnectPtr *ret_conn, virDomainPtr *ret_dom)
 {
 	virConnectPtr conn = conn_get(vc, job, false);
-	virDomainPtr dom;
-	int rc = -EIO;
 
 	if (!conn) {
 		snprintf(m->reason, sizeof(m->reason), "libvirtd does not answer (%s)", vc->uri);
 		return -ENOTCONN;
 	}
-	dom = virDomainLookupByUUIDString(conn, job->uuid);
+	*ret_dom = virDomainLookupByUUIDString(conn, job->uuid);
+	*ret_conn = conn;
+	return 0;
+}
+
+/* -ENOENT: libvirt knows no such domain; -ENOTCONN: nobody to ask. */
+static int run_end(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)
+{
+	virConnectPtr conn;
+	virDomainPtr dom;
+	int rc = open_domain(vc, job, m, &conn, &dom);
+
+	if (rc < 0)
+		return rc;
+	rc = -EIO;
 	if (!dom)
 		rc = virGetLastErrorCode() == VIR_ERR_NO_DOMAIN ? -ENOENT : -EIO;
 	else if (virDomainIsActive(dom) == 0)
@@ -817,15 +829,13 @@ static int ping_agent(virDomainPtr dom, int timeout_s)
 
 static int run_in_guest(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)
 {
-	virConnectPtr conn = conn_get(vc, job, false);
+	virConnectPtr conn;
 	virDomainPtr dom;
-	int rc = -EIO;
+	int rc = open_domain(vc, job, m, &conn, &dom);
 
-	if (!conn) {
-		snprintf(m->reason, sizeof(m->reason), "libvirtd does not answer (%s)", vc->uri);
-		return -ENOTCONN;
-	}
-	dom = virDomainLookupByUUIDString(conn, job->uuid);
+	if (rc < 0)
+		return rc;
+	rc = -EIO;
 	if (dom)
 		rc = job->kind == VMP_VC_RESET ? reset_domain(dom) : ping_agent(dom, (left_ms(job) + 999) / 1000);
 	if (rc < 0)

@@ -20,6 +20,7 @@ mkdir "$dir"/{stage,upper,work,root}
 make -s install DESTDIR="$dir/stage" > "$dir/install.log" 2>&1 || { tail -n 20 "$dir/install.log"; echo "not ok - make install"; exit 1; }
 mount -t overlay fresh -o "lowerdir=$dir/stage:/,upperdir=$dir/upper,workdir=$dir/work" "$dir/root" 2> /dev/null ||
 	{ echo "no overlay file system here"; exit 77; }
+mount --rbind /proc "$dir/root/proc" && mount --rbind /dev "$dir/root/dev" || exit 99 # a leak checker asks /proc for its threads
 
 # shellcheck disable=SC2016 # of make
 value() { # value NAME: a variable of the Makefile, expanded

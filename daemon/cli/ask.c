@@ -214,25 +214,33 @@ int cmd_unhold(struct cli *cli, int argc, char **argv)
 	return rc ? rc : done(cli, reply, "hold ended");
 }
 
+/* Asks for the name of what is acted upon, unless --yes was given; 0 or an exit status. */
+static int confirm(struct cli *cli, const char *danger, const char *text, const char *kind, const char *name)
+{
+	char line[128];
+	if (cli->yes)
+		return 0;
+	if (!isatty(STDIN_FILENO))
+		return cli_error(cli, VMP_CTL_FAILED, "%s: without a terminal it needs --yes", danger);
+	printf("%s\nType the %s's name to go on: ", text, kind);
+	fflush(stdout);
+	if (!fgets(line, sizeof(line), stdin))
+		return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
+	line[strcspn(line, "\n")] = '\0';
+	return strcmp(line, name) ? cli_error(cli, VMP_CTL_FAILED, "not confirmed") : 0;
+}
+
 int cmd_force_primary(struct cli *cli, int argc, char **argv)
 {
 	json_t *reply;
-	char line[128], text[128];
+	char text[512];
 	(void)argc;
-	if (!cli->yes) {
-		if (!isatty(STDIN_FILENO))
-			return cli_error(cli, VMP_CTL_FAILED, "this may lose data: without a terminal it needs --yes");
-		printf("The member of %s on this node becomes primary even if it is not the one on record as in sync.\n"
-		       "What clients were told is done, and this member does not hold, is lost. Other members must be made anew.\n"
-		       "Type the pair's name to go on: ", argv[0]);
-		fflush(stdout);
-		if (!fgets(line, sizeof(line), stdin))
-			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
-		line[strcspn(line, "\n")] = '\0';
-		if (strcmp(line, argv[0]))
-			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
-	}
-	int rc = cli_ask(cli, "force-primary", json_pack("{s:s s:b}", "pair", argv[0], "yes", 1), &reply);
+	snprintf(text, sizeof(text), "The member of %s on this node becomes primary even if it is not the one on record as in sync.\n"
+		 "What clients were told is done, and this member does not hold, is lost. Other members must be made anew.", argv[0]);
+	int rc = confirm(cli, "this may lose data", text, "pair", argv[0]);
+	if (rc)
+		return rc;
+	rc = cli_ask(cli, "force-primary", json_pack("{s:s s:b}", "pair", argv[0], "yes", 1), &reply);
 	if (rc)
 		return rc;
 	json_int_t epoch = json_integer_value(json_object_get(reply, "epoch"));
@@ -254,21 +262,11 @@ static int fence(struct cli *cli, const char *what, const char *node)
 
 int cmd_fence(struct cli *cli, int argc, char **argv)
 {
-	char line[128];
+	char text[256];
 	(void)argc;
-	if (!cli->yes) {
-		if (!isatty(STDIN_FILENO))
-			return cli_error(cli, VMP_CTL_FAILED, "this kills the VMs of that node: without a terminal it needs --yes");
-		printf("All leases of %s end, and its VMs are killed; none starts there before it is unfenced.\nType the node's name to go on: ",
-		       argv[0]);
-		fflush(stdout);
-		if (!fgets(line, sizeof(line), stdin))
-			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
-		line[strcspn(line, "\n")] = '\0';
-		if (strcmp(line, argv[0]))
-			return cli_error(cli, VMP_CTL_FAILED, "not confirmed");
-	}
-	return fence(cli, "off", argv[0]);
+	snprintf(text, sizeof(text), "All leases of %s end, and its VMs are killed; none starts there before it is unfenced.", argv[0]);
+	int rc = confirm(cli, "this kills the VMs of that node", text, "node", argv[0]);
+	return rc ? rc : fence(cli, "off", argv[0]);
 }
 
 int cmd_unfence(struct cli *cli, int argc, char **argv)
