@@ -165,6 +165,9 @@ struct vmp_member {
 	bool stop_handed;                 /* the demote before the stop is done */
 	bool retired;                     /* STOPPING by itself (A5), not asked by Pacemaker */
 	uint64_t retired_ns;              /* since when Pacemaker is told to keep off this node for that; 0 = it is not */
+	bool restarting;                  /* stopped and started again in place (A6), Pacemaker is told that it runs */
+	bool stopped_here;                /* restarting: the process is gone, the start waits for the flip */
+	bool been_ready;                  /* since its VM was started */
 	bool stop_failed;                 /* STOPPING, but nothing is under way: the process would not go */
 	uint64_t job;                     /* the newest that prepares a start */
 

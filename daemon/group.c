@@ -72,7 +72,7 @@ static uint64_t get_number(const json_t *o, const char *key)
 /* What is wrong with the member, "" when nothing is. */
 static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
-	if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE || m->stop_failed)
+	if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE || m->stop_failed || m->restarting)
 		return m->fail_reason;
 	if (m->phase != VMP_HOST_RUNNING)
 		return "";
@@ -101,6 +101,8 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	vmp_text_clean(reason);
 	if (m->phase == VMP_HOST_RUNNING && have && v.role == VMP_ROLE_HOLDING)
 		role = "primary";
+	else if (m->restarting)
+		role = "starting";
 	for (unsigned i = 0; i < m->params.n_entry; i++)
 		json_array_append_new(entries, json_string(vmp_addr_str(&m->params.entry[i], true, addr)));
 	if (m->dom && (m->phase == VMP_HOST_RUNNING || m->phase == VMP_HOST_STARTING))

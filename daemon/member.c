@@ -24,9 +24,11 @@ enum {
 	CHECK_FAST_MS = 100,  /* until a member is ready for the first time */
 	CHECK_SLOW_MS = 1000,
 	START_TIMEOUT_MS = 60000,
+	RESTART_TIMEOUT_MS = 20000, /* in place: after that it is Pacemaker's turn */
 	FLIP_WAIT_MS = 5000,
 	MONITOR_WAIT_MS = 700,
 	LET_BACK_MS = 5000,
+	BOOT_MS = 10000, /* without a readiness check, a VM that has run for this long counts as one that had come up */
 	MEMBERS_FRESH_MS = 1000, /* daemons say five times a second which members they have */
 };
 
@@ -279,6 +281,8 @@ void vmp_member_to_core(struct vmp_member *m)
 	m->core_member = m->member;
 	m->core_running = running;
 	m->core_ready = ready;
+	if (ready && (m->ready_spec.kind != VMP_PROBE_NONE || vmp_now_ns() - m->started_ns >= BOOT_MS * ms_ns))
+		m->been_ready = true;
 	vmp_exec_feed(m->d, &ev);
 	vmp_member_changed(m);
 }
@@ -666,9 +670,12 @@ static void start_failed(struct vmp_member *m, int ocf, const char *reason)
 	if (m->phase == VMP_HOST_PREPARING || m->phase == VMP_HOST_STARTING)
 		m->phase = VMP_HOST_FAILED;
 	m->failed_ns = vmp_now_ns();
-	m->start_failed = true;
-	m->failed_op = "start";
-	m->failed_interval_ms = 0;
+	if (!m->restarting) { /* that one Pacemaker has not asked for, and hears of by a monitor */
+		m->start_failed = true;
+		m->failed_op = "start";
+		m->failed_interval_ms = 0;
+	}
+	m->restarting = false;
 	reply_start(m, ocf, reason);
 	vmp_group_publish_soon(m->d);
 }
@@ -817,29 +824,12 @@ bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id)
 	return !d->core_up || d->core.n_pairs < VMP_MAX_PAIRS || vmp_core_pair_view(&d->core, id, vmp_now_ns(), &v) == 0;
 }
 
-void vmp_member_start(struct vmp_member *m, uint64_t token)
+static bool prepare(struct vmp_member *m)
 {
 	char reason[VMP_CONF_STR + 200] = "";
 	int r;
 
-	if (m->phase == VMP_HOST_RUNNING) {
-		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
-		return;
-	}
-	if (m->phase == VMP_HOST_STOPPING || m->start_token) {
-		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_ERR_GENERIC, "another start or stop of this pair is under way");
-		return;
-	}
-	m->start_token = token;
 	m->phase = VMP_HOST_PREPARING;
-	m->fail_reason[0] = '\0';
-	m->start_failed = false;
-	if (in_cib(&m->d->cib, m->name)) /* read before there was a member here */
-		m->cib_known = true;
-	if (!vmp_member_has_register(m->d, m->id)) {
-		start_failed(m, VMP_OCF_ERR_INSTALLED, "no register is left for another pair name: see vmpaird(8), RECOVERY");
-		return;
-	}
 	r = vmp_sync_prepare(m, reason, sizeof(reason));
 	if (r == 0)
 		r = vmp_signs_prepare(m->d, reason, sizeof(reason));
@@ -847,10 +837,37 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 		r = register_virt(m);
 	if (r == 0)
 		r = begin_job(m);
-	if (r < 0) {
+	if (r < 0)
 		start_failed(m, VMP_OCF_ERR_GENERIC, reason[0] ? reason : strerror(-r));
+	return r == 0;
+}
+
+void vmp_member_start(struct vmp_member *m, uint64_t token)
+{
+	if (m->phase == VMP_HOST_RUNNING) {
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
 		return;
 	}
+	if (m->restarting && !m->start_token) {
+		m->start_token = token;
+		return;
+	}
+	if (m->phase == VMP_HOST_STOPPING || m->start_token) {
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_ERR_GENERIC, "another start or stop of this pair is under way");
+		return;
+	}
+	m->start_token = token;
+	m->fail_reason[0] = '\0';
+	m->start_failed = false;
+	if (in_cib(&m->d->cib, m->name)) /* read before there was a member here */
+		m->cib_known = true;
+	m->phase = VMP_HOST_PREPARING;
+	if (!vmp_member_has_register(m->d, m->id)) {
+		start_failed(m, VMP_OCF_ERR_INSTALLED, "no register is left for another pair name: see vmpaird(8), RECOVERY");
+		return;
+	}
+	if (!prepare(m))
+		return;
 	if (!m->in_core) /* so that the others hear of the member that is coming (A5) */
 		add_to_core(m);
 	/* A daemon that dies before libvirt has answered: its successor must know whose VM it is that then runs. */
@@ -912,6 +929,7 @@ static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64
 	m->phase = VMP_HOST_RUNNING;
 	m->member = member;
 	m->started_ns = vmp_now_ns();
+	m->been_ready = false;
 	checker_stop(&m->own);
 	if (m->ready_spec.kind != VMP_PROBE_NONE)
 		checker_begin(&m->own);
@@ -926,9 +944,73 @@ static void vm_runs(struct vmp_member *m, const struct vmp_virt_run *run, uint64
 		end_at_once(m, why);
 }
 
+/* --- restart in place (A6) ------------------------------------------------------------------------------------------------- */
+static bool wanted_here(const struct vmp_member *m)
+{
+	const struct vmp_cib *cib = &m->d->cib;
+	const struct vmp_cib_pair *p = in_cib(cib, m->name);
+
+	for (unsigned i = 0; p && i < cib->n_nodes; i++)
+		if (!strcmp(cib->nodes[i].name, m->d->node_name))
+			return p->enabled && !cib->nodes[i].standby && !(p->banned & (UINT64_C(1) << i));
+	return false;
+}
+
+/* To be asked before the core hears that the VM is over. */
+static bool may_restart(const struct vmp_member *m)
+{
+	const struct vmp_daemon *d = m->d;
+	struct vmp_agree_restart in = { .frozen = m->frozen, .wanted = wanted_here(m), .been_ready = m->been_ready };
+	struct vmp_pair_view v;
+	char why[160];
+
+	if (m->phase != VMP_HOST_RUNNING || !vmp_member_view(m, &v))
+		return false;
+	in.attended = d->corosync_up && d->quorate && d->libvirt_up && d->pcmk && d->pcmk_state != VMP_PCMK_ABSENT && !vmp_bars_self(d, why, sizeof(why));
+	in.primary = v.role != VMP_ROLE_NONE;
+	in.successor = v.reg.state.sync_node && v.reg.state.sync_node != d->node;
+	for (unsigned i = 0; i < d->core.config.n; i++)
+		if (d->core.config.voter[i].node != d->node && (v.peer[i].flags & VMP_MEMBER_RUNNING) && told_lately(d, i))
+			in.others++;
+	return vmp_agree_restart(&in);
+}
+
+/* The VM's process, and what libvirt has of it, is gone: once Pacemaker has the successor promoted, the same again. */
+static void start_again(struct vmp_member *m)
+{
+	if (vmp_member_flip_pending(m))
+		return; /* vmp_member_slow comes back */
+	vmp_gate_port_del(m->d->gate, m->id);
+	vmp_virt_pair_del(m->d->virt, m->id);
+	if (!prepare(m))
+		return;
+	vmp_journal_add(m->d->journal, m->name, 0, "starting", "VM of this node, in place");
+	write_facts(m);
+	vmp_group_publish_soon(m->d);
+}
+
+static void begin_restart(struct vmp_member *m)
+{
+	struct vmp_virt_stop how = { .graceful_ms = 0, .destroy_ms = 200 };
+	int r;
+
+	m->restarting = true;
+	m->stopped_here = false;
+	m->phase = VMP_HOST_STOPPING;
+	r = vmp_virt_stop(m->d->virt, m->id, &how, m->id);
+	if (r == -ENOENT) {
+		m->stopped_here = true;
+	} else if (r < 0) {
+		m->restarting = false;
+		m->phase = VMP_HOST_FAILED;
+	}
+}
+
 /* The VM is over: the core closes, releases and hands over before anything else happens. */
 static void vm_over(struct vmp_member *m, const char *why)
 {
+	bool again = may_restart(m);
+
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
 	vmp_sync_stop(m);
@@ -942,6 +1024,8 @@ static void vm_over(struct vmp_member *m, const char *why)
 		m->failed_ns = vmp_now_ns();
 		snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", why);
 	}
+	if (again)
+		begin_restart(m);
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
 }
@@ -1014,7 +1098,7 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 		if (m->phase != VMP_HOST_PREPARING)
 			break;
 		m->phase = VMP_HOST_STARTING;
-		r = vmp_virt_start(d->virt, m->id, m->dom, START_TIMEOUT_MS, m->id);
+		r = vmp_virt_start(d->virt, m->id, m->dom, m->restarting ? RESTART_TIMEOUT_MS : START_TIMEOUT_MS, m->id);
 		if (r < 0)
 			start_failed(m, VMP_OCF_ERR_GENERIC, strerror(-r));
 		break;
@@ -1050,7 +1134,7 @@ static void stopped(struct vmp_member *m)
 	uint64_t token = m->stop_token;
 
 	m->stop_token = 0;
-	m->stop_failed = false;
+	m->stop_failed = m->restarting = false;
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
 	vmp_member_to_core(m);
@@ -1093,6 +1177,7 @@ static void stop_failed(struct vmp_member *m, const char *why)
 {
 	uint64_t token = m->stop_token;
 
+	m->restarting = false;
 	m->stop_token = 0;
 	m->stop_failed = true;
 	snprintf(m->fail_reason, sizeof(m->fail_reason), "stop failed: %.140s", why);
@@ -1138,13 +1223,13 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token)
 	if (m->stop_token) /* Pacemaker gave up on the earlier one and asks again: answer the newer */
 		vmp_ctl_reply_ocf(m->d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, "superseded by another stop");
 	m->stop_token = token;
-	if (m->phase == VMP_HOST_STOPPING) {
+	if (m->phase == VMP_HOST_STOPPING && !m->restarting) {
 		if (m->stop_failed)
 			vmp_member_stop_now(m);
 		return;
 	}
 	m->phase = VMP_HOST_STOPPING;
-	m->stop_handed = m->stop_failed = false;
+	m->restarting = m->stop_handed = m->stop_failed = false;
 	vmp_journal_add(m->d->journal, m->name, 0, "stopping", "asked for by Pacemaker or an operator");
 	if (m->d->core_up && m->in_core && m->last_role != VMP_ROLE_NONE) {
 		vmp_exec_op(m->d, VMP_OP_STOP, 0, &ev); /* the VM ends when the entry is closed and handed over */
@@ -1237,14 +1322,22 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			}
 			vmp_log(LOG_NOTICE, "%s: VM runs, process %d", m->name, (int)ev.run.pid);
 			vmp_journal_add(d->journal, m->name, 0, "started", "VM runs, process %d", (int)ev.run.pid);
-			m->told = VMP_TOLD_UNPROMOTED;
+			if (!m->restarting)
+				m->told = VMP_TOLD_UNPROMOTED;
+			else if (d->pcmk)
+				vmp_pcmk_count(d->pcmk, m->name, m->rsc);
+			m->restarting = false;
+			m->fail_reason[0] = '\0';
 			vm_runs(m, &ev.run, vmp_member_new_id());
 			reply_start(m, VMP_OCF_OK, "");
 			break;
 		case VMP_VIRT_STOPPED:
 			if (m->phase != VMP_HOST_STOPPING)
 				break;
-			if (ev.rc == 0)
+			if (ev.rc == 0 && m->restarting) {
+				m->stopped_here = true;
+				start_again(m);
+			} else if (ev.rc == 0)
 				stopped(m);
 			else if (ev.rc != -ECANCELED) /* superseded: the result of the newer one counts */
 				stop_failed(m, ev.reason[0] ? ev.reason : strerror(-ev.rc));
@@ -1504,6 +1597,8 @@ void vmp_member_slow(struct vmp_daemon *d)
 		vmp_exec_close_again(m);
 		track_told(m);
 		update_score(m);
+		if (m->restarting && m->stopped_here && m->phase == VMP_HOST_STOPPING)
+			start_again(m);
 		watch_peer(m);
 		end_if_surplus(m);
 		vmp_signs_slow(m);

@@ -32,7 +32,7 @@
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_UNFENCING } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNFENCING } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -210,13 +210,20 @@ static uint32_t read_count(struct job *j, char *attr)
 	return n < INFINITE ? (uint32_t)n : INFINITE;
 }
 
+static int count_time(struct job *j)
+{
+	char last[200], value[24];
+	snprintf(last, sizeof(last), "last-failure-%s#recovered_0", j->rsc);
+	snprintf(value, sizeof(value), "%lld", (long long)time(NULL));
+	return write_attr(j, last, value);
+}
+
 /* The count first, because cleaning takes it; "recovered" is named like an operation, as "surplus" above. */
 static void run_clean(struct job *j)
 {
 	static char cleanup[] = "--cleanup", opt_r[] = "--resource", opt_node[] = "--node", opt_op[] = "--operation", opt_i[] = "--interval";
-	char count[200], last[200], of_op[200], interval[24], value[24];
+	char count[200], of_op[200], interval[24], value[24];
 	snprintf(count, sizeof(count), "fail-count-%s#recovered_0", j->rsc);
-	snprintf(last, sizeof(last), "last-failure-%s#recovered_0", j->rsc);
 	snprintf(of_op, sizeof(of_op), "fail-count-%s#%s_%u", j->rsc, j->op, j->interval_ms);
 	snprintf(interval, sizeof(interval), "%ums", j->interval_ms);
 	j->count = read_count(j, count) + read_count(j, of_op);
@@ -226,10 +233,18 @@ static void run_clean(struct job *j)
 		return;
 	snprintf(value, sizeof(value), j->count >= INFINITE ? "INFINITY" : "%u", j->count);
 	j->rc = write_attr(j, count, value);
-	if (j->rc)
-		return;
-	snprintf(value, sizeof(value), "%lld", (long long)time(NULL));
-	j->rc = write_attr(j, last, value);
+	if (!j->rc)
+		j->rc = count_time(j);
+}
+
+static void run_count(struct job *j)
+{
+	static char one_more[] = "value++"; /* attrd adds */
+	char count[200];
+	snprintf(count, sizeof(count), "fail-count-%s#recovered_0", j->rsc);
+	j->rc = write_attr(j, count, one_more);
+	if (!j->rc)
+		j->rc = count_time(j);
 }
 
 /* The attribute by which the scheduler knows that a node was unfenced since it joined; its value is the time. */
@@ -248,6 +263,7 @@ static void *job_thread(void *data)
 	case JOB_CIB: run_cib(j); break;
 	case JOB_BAN: run_ban(j); break;
 	case JOB_CLEAN: run_clean(j); break;
+	case JOB_COUNT: run_count(j); break;
 	case JOB_UNFENCING: run_unfencing(j); break;
 	}
 	pthread_mutex_lock(&h->lock);
@@ -588,6 +604,17 @@ int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const 
 	return start_job(p, j, pair, rsc);
 }
 
+int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc)
+{
+	if (!names_fit(p, pair, rsc))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_COUNT;
+	return start_job(p, j, pair, rsc);
+}
+
 static void clean_finished(struct vmp_pcmk *p, const struct job *j)
 {
 	char reason[320] = "";
@@ -595,6 +622,15 @@ static void clean_finished(struct vmp_pcmk *p, const struct job *j)
 		why_failed(j, reason, sizeof(reason));
 	if (p->par.clean_done)
 		p->par.clean_done(p->par.data, j->pair, j->count, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
+static void count_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.count_done)
+		p->par.count_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
 int vmp_pcmk_unfencing(struct vmp_pcmk *p)
@@ -724,6 +760,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_CIB: cib_finished(p, j); break;
 		case JOB_BAN: ban_finished(p, j); break;
 		case JOB_CLEAN: clean_finished(p, j); break;
+		case JOB_COUNT: count_finished(p, j); break;
 		case JOB_UNFENCING: unfencing_finished(p, j); break;
 		}
 		job_free(j);

@@ -76,6 +76,7 @@ struct vmp_pcmk_params {
 	void (*ban_done)(void *data, const char *pair, bool on, int rc, const char *reason);	/* rc 0, or -errno with a reason */
 	/* count: failures that the fail count tells from now on */
 	void (*clean_done)(void *data, const char *pair, uint32_t count, int rc, const char *reason);
+	void (*count_done)(void *data, const char *pair, int rc, const char *reason);
 	void (*unfencing_done)(void *data, int rc, const char *reason);
 	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
 	void (*cib_error)(void *data, const char *reason);
@@ -109,6 +110,8 @@ int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
  * Tried once; clean_done tells. 0, -EINVAL, -errno.
  */
 int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms);
+/* One failure more on this node that Pacemaker has not seen, because it was mended in place; counted as above. Tried once; count_done tells. */
+int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc);
 /*
  * This node was fenced without having been ended, and is back: has Pacemaker unfence it, as it does with a node that has booted. It would not
  * by itself, since the node's attribute manager brings the mark of the earlier unfencing ("#node-unfenced") back into the cluster.

@@ -87,6 +87,11 @@ bool vmp_agree_surplus(const struct vmp_agree_third *in)
 	return holder && second;
 }
 
+bool vmp_agree_restart(const struct vmp_agree_restart *in)
+{
+	return !in->frozen && in->wanted && in->attended && in->been_ready && (!in->primary || in->successor) && in->others == 1;
+}
+
 struct vmp_agree_score vmp_agree_score(uint64_t epoch, bool primary, bool standby_ready)
 {
 	struct vmp_agree_score s = {0};

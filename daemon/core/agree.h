@@ -18,6 +18,13 @@
  *     stop one of them before all promotion scores are known again: by instance number, which may mean the primary. The daemons hear each
  *     other before corosync has merged its membership, and in this time the returning member ends by itself: its content is on record
  *     nowhere. It does so only if it is neither holder nor standby of the newest state, and both of these are heard to run.
+ *
+ * Restart in place
+ *  A6 A member whose VM ended by itself is started again here, without Pacemaker having to fail a monitor, stop and start it: monitors say
+ *     what they say of a running member meanwhile. Only where it changes nothing for anybody else: Pacemaker wants a member here and is
+ *     there to look after it, the pair has a primary or a standby on record that becomes it, no two others run. And only a member that
+ *     had been ready: one that ends before, or does not start, is Pacemaker's to judge (7). Each restart counts as a failure, so that
+ *     migration-threshold works as ever.
  */
 #ifndef VMP_AGREE_H
 #define VMP_AGREE_H
@@ -82,6 +89,19 @@ struct vmp_agree_third {
 	unsigned n_heard;
 	uint64_t heard[VMP_AGREE_HEARD_MAX];	/* members that their nodes have just said to run; 0: one that is being started */
 };
+
+struct vmp_agree_restart {
+	bool frozen;
+	bool wanted;			/* by the CIB: enabled, node not in standby, pair not banned from it */
+	bool attended;			/* corosync, quorum and Pacemaker are there, and this node is not fenced */
+	bool been_ready;		/* the VM that ended was ready once */
+	bool primary;			/* it was, when it ended */
+	bool successor;			/* another member is on record as in sync */
+	unsigned others;		/* members that run on other nodes, by what they last said */
+};
+
+/* A6 */
+bool vmp_agree_restart(const struct vmp_agree_restart *in);
 
 /* A5. With no standby on record yet, any second member that runs counts as the one that is about to be. */
 bool vmp_agree_surplus(const struct vmp_agree_third *in);

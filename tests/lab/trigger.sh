@@ -44,7 +44,7 @@ policy() { # policy PARAMETER=VALUE...: changed live
 		wait_for 20 on "$n" jq -e --arg k "${1%%=*}" --arg v "${1#*=}" '.params[$k] == $v' /run/vmpair/pairs/p1.json
 	done
 	assert_eq "$pid" "$(member_pid p1 "$primary")" "process of the primary after a live change"
-	whole p1 # a standby whose failures were cleaned up before is started anew by Pacemaker, which has forgotten its parameters
+	whole p1
 }
 in_guest() { in_guest_of "$primary" "$1"; }
 in_guest_of() { # in_guest_of NODE VERB: over the internal net

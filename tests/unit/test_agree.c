@@ -209,9 +209,30 @@ static void third_member_ends_only_when_two_others_are_the_pair(void **state)
 	in.heard[0] = 0; assert_false(vmp_agree_surplus(&in));
 }
 
+static void restart_in_place_only_where_nobody_else_is_affected(void **state)
+{
+	(void)state;
+	const struct vmp_agree_restart one = { .wanted = true, .attended = true, .been_ready = true, .others = 1 };
+	struct vmp_agree_restart in = one;
+	assert_true(vmp_agree_restart(&in));	/* a standby, on record or not */
+	in.primary = in.successor = true;
+	assert_true(vmp_agree_restart(&in));
+	in.successor = false;	/* nobody takes over: Pacemaker starts and promotes this one */
+	assert_false(vmp_agree_restart(&in));
+
+	in = one; in.frozen = true; assert_false(vmp_agree_restart(&in));
+	in = one; in.wanted = false; assert_false(vmp_agree_restart(&in));
+	in = one; in.attended = false; assert_false(vmp_agree_restart(&in));
+	in = one; in.been_ready = false; assert_false(vmp_agree_restart(&in));
+	/* nobody left to serve, or the pair is whole without it */
+	in = one; in.others = 0; assert_false(vmp_agree_restart(&in));
+	in = one; in.others = 2; assert_false(vmp_agree_restart(&in));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(restart_in_place_only_where_nobody_else_is_affected),
 		cmocka_unit_test(probe_tells_the_truth_and_is_believed),
 		cmocka_unit_test(new_primary_says_0_until_promoted),
 		cmocka_unit_test(old_primary_says_8_for_a_bounded_time),

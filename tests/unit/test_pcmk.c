@@ -26,7 +26,8 @@ struct world {
 	struct vmp_pcmk *p;
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
-	unsigned cleans, unfencings;
+	int count_rc;
+	unsigned cleans, counts, unfencings;
 	uint32_t clean_count;
 	bool banned;
 	enum vmp_pcmk_state state;
@@ -71,6 +72,15 @@ static void on_clean_done(void *data, const char *pair, uint32_t count, int rc, 
 	w->clean_rc = rc;
 	w->clean_count = count;
 	w->cleans++;
+}
+
+static void on_count_done(void *data, const char *pair, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_string_equal(pair, "web");
+	assert_true((rc == 0) == !*reason);
+	w->count_rc = rc;
+	w->counts++;
 }
 
 static void on_unfencing_done(void *data, int rc, const char *reason)
@@ -154,7 +164,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 {
 	char reason[128];
 	struct vmp_pcmk_params par = {
-		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .unfencing_done = on_unfencing_done,
+		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unfencing_done = on_unfencing_done,
 		.crm_resource = w->crm_resource, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
@@ -550,6 +560,23 @@ static void clean_keeps_the_count(void **state)
 	assert_string_equal(calls(w), "-n #node-unfenced -N n1 -D\n");
 }
 
+static void one_failure_more_is_counted(void **state)
+{
+	struct world *w = *state;
+	long long when = 0;
+	assert_int_equal(vmp_pcmk_count(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->counts, 1);
+	assert_int_equal(w->count_rc, 0);
+	assert_int_equal(sscanf(calls(w), "-n fail-count-vm-web#recovered_0 -N n1 -U value++\n-n last-failure-vm-web#recovered_0 -N n1 -U %lld\n",
+				&when), 1);
+	assert_true(when > 0);
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_count(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->counts, 2);
+	assert_int_equal(w->count_rc, -ECOMM);
+	assert_int_equal(vmp_pcmk_count(w->p, "web", ""), -EINVAL);
+}
+
 static void cib_file_is_watched(void **state)
 {
 	struct world *w = *state;
@@ -595,6 +622,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(forgotten_pair, setup, teardown),
 		cmocka_unit_test_setup_teardown(ban_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(clean_keeps_the_count, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_failure_more_is_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
 		cmocka_unit_test(cib_simple),
