@@ -614,16 +614,9 @@ static struct vmp_pair *core_pair(unsigned int i, unsigned int p)
 	return NULL;
 }
 
-static struct vmp_pair *core_reg(unsigned int i, unsigned int r)
+static unsigned int core_pair_no(uint64_t id)
 {
-	uint64_t id = r < MAX_P ? pair_id[r] : r == PV ? VMP_PAIR_VOTERS : VMP_PAIR_BAR(r - PV);
-	unsigned int k;
-
-	for (k = 0; k < W.node[i].core.n_pairs; k++) {
-		if (W.node[i].core.pair[k].id == id)
-			return &W.node[i].core.pair[k];
-	}
-	return NULL;
+	return id == VMP_PAIR_VOTERS ? PV : vmp_pair_is_bar(id) ? PB(vmp_pair_bar_node(id)) : id == pair_id[1];
 }
 
 /* A primary's relay looks for a standby, copies everything to it (new content id, I2) and then streams. */
@@ -704,11 +697,6 @@ static void tick_plan(unsigned int i)
 		return;
 	x->tick_at = at;
 	push((struct item){ .at = at + (W.quiet ? 0 : rnd_to(100000)), .type = Q_TICK, .node = (uint8_t)i, .gen = ++x->tick_gen });
-}
-
-static unsigned int core_pair_no(uint64_t id)
-{
-	return id == VMP_PAIR_VOTERS ? PV : vmp_pair_is_bar(id) ? PB(vmp_pair_bar_node(id)) : id == pair_id[1];
 }
 
 static void daemon_start(unsigned int i, bool same_boot)
@@ -827,16 +815,16 @@ static bool hosts(unsigned int i, unsigned int p)
 static void check_node(unsigned int i)
 {
 	struct sim_node *x = &W.node[i];
-	unsigned int p;
+	unsigned int k;
 	int which;
 
-	for (p = 0; p < MAX_R; p++) {
-		const struct vmp_pair *cp = core_reg(i, p);
-		const struct vmp_reg *now, *was = &x->seen[p];
+	for (k = 0; k < x->core.n_pairs; k++) {
+		const struct vmp_reg *now = &x->core.pair[k].reg, *was;
+		unsigned int p = core_pair_no(x->core.pair[k].id);
 
-		if (!cp)
+		was = &x->seen[p];
+		if (!memcmp(was, now, sizeof(*now)))	/* the same to the bit: nothing to look at */
 			continue;
-		now = &cp->reg;
 		if (now->promised.epoch < was->promised.epoch || now->state.epoch < was->state.epoch ||
 		    (now->state.epoch == was->state.epoch && now->state.seq < was->state.seq))
 			violate("registers-never-fall", "node %u pair %u", i + 1, p);
