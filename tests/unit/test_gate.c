@@ -363,6 +363,18 @@ static void moves_fdb(void **state)
 	assert_false(output_has("bridge fdb show br brt", "52:54:00:aa:00:01 dev tap0"));
 }
 
+/* As env_recv, of ARP and neighbour advertisements only: the kernel, too, says something now and then (IGMP, MLD). */
+static int recv_announcement(int fd, uint8_t *buf, int cap, int ms)
+{
+	for (;;) {
+		int n = env_recv(fd, buf, cap, ms);
+
+		if (n < 0 || (n > 13 && buf[12] == 0x08 && buf[13] == 0x06) ||
+		    (n > 54 && buf[12] == 0x86 && buf[13] == 0xdd && buf[20] == 58 && buf[54] == 136))
+			return n;
+	}
+}
+
 static void expect_announcement(struct env *e, unsigned int n)
 {
 	uint8_t want[3][VMP_ANNOUNCE_NA_LEN], got[2048];
@@ -374,7 +386,7 @@ static void expect_announcement(struct env *e, unsigned int n)
 	vmp_announce_arp(want[1], sp.mac, sp.addrs[0].addr, 2);
 	vmp_announce_na(want[2], sp.mac, sp.addrs[1].addr);
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(env_recv(e->outside, got, sizeof got, 3000), len[i]);
+		assert_int_equal(recv_announcement(e->outside, got, sizeof got, 3000), len[i]);
 		assert_memory_equal(got, want[i], (size_t)len[i]);
 	}
 }
@@ -405,7 +417,7 @@ static void announces(void **state)
 
 		assert_true(at >= nominal && at < nominal + 1000 * MS);
 		vmp_gate_tick(e->g, at - 1);
-		assert_int_equal(env_recv(e->outside, buf, sizeof buf, 0), -1);
+		assert_int_equal(recv_announcement(e->outside, buf, sizeof buf, 0), -1);
 		vmp_gate_tick(e->g, at);
 		expect_announcement(e, 0);
 	}
@@ -423,7 +435,7 @@ static void announces(void **state)
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), 0);
 	assert_true(vmp_gate_deadline(e->g) == VMP_GATE_NEVER);
 	vmp_gate_tick(e->g, env_now() + 60000 * MS);
-	assert_int_equal(env_recv(e->outside, buf, sizeof buf, 0), -1);
+	assert_int_equal(recv_announcement(e->outside, buf, sizeof buf, 0), -1);
 }
 
 /* Without a named uplink every port of the bridge that is not a tap is one; a lapsed lease is not announced. */
@@ -444,18 +456,18 @@ static void announces_on_found_uplinks(void **state)
 	drain(e->bystander);
 	end = env_now() + 500 * MS;
 	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(1), end, end), 0);
-	assert_int_equal(env_recv(e->outside, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
-	assert_int_equal(env_recv(e->bystander, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
+	assert_int_equal(recv_announcement(e->outside, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
+	assert_int_equal(recv_announcement(e->bystander, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
 	env_sleep_until(end);
 	drain(e->outside);
 	vmp_gate_tick(e->g, env_now() + 60000 * MS);
-	assert_int_equal(env_recv(e->outside, buf, sizeof buf, 0), -1);
+	assert_int_equal(recv_announcement(e->outside, buf, sizeof buf, 0), -1);
 	/* Addresses change live; the new ones are announced at once. */
 	end = env_now() + LONG_MS * MS;
 	assert_int_equal(vmp_gate_refresh(e->g, P0, EPOCH(1), end, end), 0);
 	assert_int_equal(vmp_gate_port_addrs(e->g, P0, a, 1), 0);
 	vmp_announce_arp(want, sp.mac, a[0].addr, 1);
-	assert_int_equal(env_recv(e->outside, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
+	assert_int_equal(recv_announcement(e->outside, buf, sizeof buf, 3000), VMP_ANNOUNCE_ARP_LEN);
 	assert_memory_equal(buf, want, sizeof want);
 }
 
