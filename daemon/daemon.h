@@ -134,6 +134,7 @@ struct vmp_member {
 	char name[64];
 	char rsc[128];
 	json_t *params_json; /* as in the CIB */
+	json_t *params_refused; /* the last that a monitor brought and that cannot be taken live */
 	struct vmp_pair_params params;
 	struct vmp_internal_net internal; /* of the parameters */
 	struct vmp_probe_spec ready_spec;

@@ -90,6 +90,7 @@ void vmp_member_forget(struct vmp_member *m)
 	vmp_vrrp_guard_stop(m->guard);
 	vmp_sync_forget(m);
 	json_decref(m->params_json);
+	json_decref(m->params_refused);
 	json_decref(m->monitor);
 	vmp_domxml_free(m->dom);
 	memset(m, 0, sizeof(*m));
@@ -957,10 +958,10 @@ static bool wanted_here(const struct vmp_member *m)
 }
 
 /* To be asked before the core hears that the VM is over. */
-static bool may_restart(const struct vmp_member *m)
+static bool may_restart(const struct vmp_member *m, bool left)
 {
 	const struct vmp_daemon *d = m->d;
-	struct vmp_agree_restart in = { .frozen = m->frozen, .wanted = wanted_here(m), .been_ready = m->been_ready };
+	struct vmp_agree_restart in = { .frozen = m->frozen, .wanted = wanted_here(m), .been_ready = m->been_ready, .left = left };
 	struct vmp_pair_view v;
 	char why[160];
 
@@ -1006,10 +1007,23 @@ static void begin_restart(struct vmp_member *m)
 	}
 }
 
-/* The VM is over: the core closes, releases and hands over before anything else happens. */
-static void vm_over(struct vmp_member *m, const char *why)
+/* What is learnt after it has begun, and before the VM is there again. */
+static void no_restart(struct vmp_member *m, const char *why)
 {
-	bool again = may_restart(m);
+	if (!m->restarting || (m->phase != VMP_HOST_STOPPING && m->phase != VMP_HOST_PREPARING))
+		return;
+	m->restarting = false;
+	m->phase = VMP_HOST_FAILED;
+	m->failed_ns = vmp_now_ns();
+	snprintf(m->fail_reason, sizeof(m->fail_reason), "%s", why);
+	vmp_log(LOG_WARNING, "%s: VM is not started again: %s", m->name, why);
+	vmp_member_changed(m);
+}
+
+/* The VM is over: the core closes, releases and hands over before anything else happens. */
+static void vm_over(struct vmp_member *m, const char *why, bool left)
+{
+	bool again = may_restart(m, left);
 
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
@@ -1032,7 +1046,7 @@ static void vm_over(struct vmp_member *m, const char *why)
 
 void vmp_member_end(struct vmp_member *m, const char *why)
 {
-	vm_over(m, why);
+	vm_over(m, why, false);
 	vmp_virt_kill(m->d->virt, m->id);
 }
 
@@ -1358,7 +1372,7 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			if (ev.how == VMP_VIRT_HOW_SHUTDOWN && vmp_signs_shutdown(m))
 				vm_off(m, "the guest shut itself down, and on_shutdown=report");
 			else
-				vm_over(m, vmp_virt_how_str(ev.how));
+				vm_over(m, vmp_virt_how_str(ev.how), ev.how == VMP_VIRT_HOW_MIGRATED);
 			break;
 		case VMP_VIRT_GONE:
 			if (m->phase == VMP_HOST_STOPPING && m->stop_failed)
@@ -1366,6 +1380,8 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			break;
 		case VMP_VIRT_CAUSE:
 			vmp_journal_add(d->journal, m->name, 0, "libvirt", "%s %s", vmp_virt_how_str(ev.how), ev.reason);
+			if (ev.how == VMP_VIRT_HOW_MIGRATED)
+				no_restart(m, "it was migrated to another host");
 			break;
 		case VMP_VIRT_REBOOTED:
 			vmp_journal_add(d->journal, m->name, 0, vmp_virt_event_str(ev.type), "%s", ev.reason);

@@ -84,6 +84,7 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 	struct vmp_agree_out out;
 	struct vmp_agree_in in = { 0 };
 	const char *role = get_text(msg, "role");
+	bool well;
 
 	in.interval_ms = get_number(msg, "interval_ms");
 	in.probe = in.interval_ms == 0;
@@ -116,10 +117,11 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 		m->told = out.told;
 		vmp_member_changed(m);
 	}
-	ocf(d, token, out.rc, out.reason ? out.reason : m->fail_reason);
+	well = out.rc == VMP_OCF_OK || out.rc == VMP_OCF_RUNNING_PROMOTED;
+	ocf(d, token, out.rc, out.reason ? out.reason : well ? "" : m->fail_reason);
 	if (in.probe)
 		return;
-	if (out.rc != VMP_OCF_OK && out.rc != VMP_OCF_RUNNING_PROMOTED) {
+	if (!well) {
 		m->failed_op = "monitor";
 		m->failed_interval_ms = (uint32_t)in.interval_ms;
 	} else if (m->failed_op && m->phase == VMP_HOST_RUNNING && out.rc == VMP_OCF_OK) {
@@ -129,10 +131,32 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 	}
 }
 
+/*
+ * Pacemaker (2.1) finds changed parameters by a member's last start or promote only: one that was demoted since is not told to reload, but
+ * its next monitor carries them.
+ */
+static void follow_params(struct vmp_member *m, json_t *params)
+{
+	char reason[200];
+	int r;
+
+	if (m->phase != VMP_HOST_RUNNING || !json_object_size(params) || json_equal(params, m->params_json) ||
+	    json_equal(params, m->params_refused))
+		return;
+	r = vmp_member_reconfigure(m, params, reason, sizeof(reason));
+	json_decref(m->params_refused);
+	m->params_refused = r < 0 ? json_incref(params) : NULL;
+	if (r < 0)
+		vmp_log(LOG_WARNING, "%s: changed parameters are not in force: %s", m->name, reason);
+	vmp_journal_add(m->d->journal, m->name, 0, r < 0 ? "not-reloaded" : "reloaded", "%s", r < 0 ? reason : "parameters changed live");
+}
+
 static void do_monitor(struct vmp_daemon *d, uint64_t token, const char *pair, json_t *msg)
 {
 	struct vmp_member *m = vmp_member_by_name(d, pair);
 
+	if (m && get_number(msg, "interval_ms"))
+		follow_params(m, json_object_get(msg, "params"));
 	if (!m) {
 		ocf(d, token, VMP_OCF_NOT_RUNNING, "");
 	} else if (get_number(msg, "interval_ms") && m->told == VMP_TOLD_UNPROMOTED && m->phase == VMP_HOST_FAILED &&

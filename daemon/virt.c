@@ -560,6 +560,8 @@ static void job_done(struct vmp_virt *v, struct vmp_vc_msg *m)
 static void paused(struct vmp_virt *v, struct pair *p, enum vmp_virt_how how, uint64_t at_ns)
 {
 	p->paused = true;
+	if (how == VMP_VIRT_HOW_MIGRATED)
+		p->cause = how; /* should it end now, then because it has left, whoever says so first */
 	tell(v, p, VMP_VIRT_PAUSED, at_ns, "%s", how == VMP_VIRT_HOW_UNKNOWN ? "the guest sleeps" : vmp_virt_how_str(how))->how = how;
 }
 
@@ -568,6 +570,8 @@ static void resumed(struct vmp_virt *v, struct pair *p, uint64_t at_ns)
 	if (!p->paused && !p->panicked)
 		return;
 	p->paused = p->panicked = false;
+	if (p->cause == VMP_VIRT_HOW_MIGRATED)
+		p->cause = VMP_VIRT_HOW_UNKNOWN; /* the migration was given up */
 	tell(v, p, VMP_VIRT_RESUMED, at_ns, "resumed");
 }
 
@@ -714,8 +718,9 @@ static void lifecycle(struct vmp_virt *v, struct vmp_vc_msg *m)
 	case VIR_DOMAIN_EVENT_SHUTDOWN:
 		if (ours)
 			exited(v, p,
-			       m->detail == VIR_DOMAIN_EVENT_SHUTDOWN_HOST ? VMP_VIRT_HOW_SIGNAL
-									   : VMP_VIRT_HOW_SHUTDOWN,
+			       p->cause != VMP_VIRT_HOW_UNKNOWN			? p->cause
+			       : m->detail == VIR_DOMAIN_EVENT_SHUTDOWN_HOST	? VMP_VIRT_HOW_SIGNAL
+										: VMP_VIRT_HOW_SHUTDOWN,
 			       false, m->at_ns);
 		break;
 	case VIR_DOMAIN_EVENT_CRASHED:

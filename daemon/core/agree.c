@@ -89,7 +89,7 @@ bool vmp_agree_surplus(const struct vmp_agree_third *in)
 
 bool vmp_agree_restart(const struct vmp_agree_restart *in)
 {
-	return !in->frozen && in->wanted && in->attended && in->been_ready && (!in->primary || in->successor) && in->others == 1;
+	return !in->frozen && !in->left && in->wanted && in->attended && in->been_ready && (!in->primary || in->successor) && in->others == 1;
 }
 
 struct vmp_agree_score vmp_agree_score(uint64_t epoch, bool primary, bool standby_ready)

@@ -24,7 +24,7 @@
  *     what they say of a running member meanwhile. Only where it changes nothing for anybody else: Pacemaker wants a member here and is
  *     there to look after it, the pair has a primary or a standby on record that becomes it, no two others run. And only a member that
  *     had been ready: one that ends before, or does not start, is Pacemaker's to judge (7). Each restart counts as a failure, so that
- *     migration-threshold works as ever.
+ *     migration-threshold works as ever. Never one that may have left for another host: it would be a second copy of what runs there.
  */
 #ifndef VMP_AGREE_H
 #define VMP_AGREE_H
@@ -95,6 +95,7 @@ struct vmp_agree_restart {
 	bool wanted;			/* by the CIB: enabled, node not in standby, pair not banned from it */
 	bool attended;			/* corosync, quorum and Pacemaker are there, and this node is not fenced */
 	bool been_ready;		/* the VM that ended was ready once */
+	bool left;			/* it was migrated, or ended while it was being */
 	bool primary;			/* it was, when it ended */
 	bool successor;			/* another member is on record as in sync */
 	unsigned others;		/* members that run on other nodes, by what they last said */

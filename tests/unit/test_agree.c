@@ -224,6 +224,9 @@ static void restart_in_place_only_where_nobody_else_is_affected(void **state)
 	in = one; in.wanted = false; assert_false(vmp_agree_restart(&in));
 	in = one; in.attended = false; assert_false(vmp_agree_restart(&in));
 	in = one; in.been_ready = false; assert_false(vmp_agree_restart(&in));
+	/* it runs elsewhere, or may: as a standby, and as a primary whose successor is there */
+	in = one; in.left = true; assert_false(vmp_agree_restart(&in));
+	in.primary = in.successor = true; assert_false(vmp_agree_restart(&in));
 	/* nobody left to serve, or the pair is whole without it */
 	in = one; in.others = 0; assert_false(vmp_agree_restart(&in));
 	in = one; in.others = 2; assert_false(vmp_agree_restart(&in));
