@@ -140,17 +140,38 @@ for n in $(lab_all); do
 	i=$((i + 1))
 done
 
-log 'started before corosync: it waits, says so, and takes part when corosync comes'
-n=$standby
-daemon stop "$n" pacemaker
-daemon stop "$n" vmpaird
-daemon stop "$n" corosync
-daemon start "$n" vmpaird
+log 'started by a service manager, before corosync and libvirtd: ready, says so, feeds the watchdog, and takes part when they come'
+n=$standby notes=$LAB_DIR/notify.log
+told() { grep -Eq "^[0-9]+ $1\$" "$notes"; }
+fed() { [ "$(grep -c ' WATCHDOG=1$' "$notes")" -ge "$1" ]; }
+for d in pacemaker vmpaird corosync libvirtd; do daemon stop "$n" $d; done
+on "$n" "$LAB_BUILD/tests/lab/hurt" notify /run/lab/notify < <(exec sleep infinity) > "$notes" &
+listener=$!
+wait_for 5 grep -qx listening "$notes"
+on "$n" env NOTIFY_SOCKET=/run/lab/notify "$LAB_SRC/node.sh" start vmpaird
+wait_for 15 told READY=1 || fail 'no READY=1 without corosync'
+wait_for 5 told 'STATUS=waiting for corosync'
 wait_for 15 cluster_says "$n" corosync down || fail 'no status from a daemon without corosync'
+wait_for 15 cluster_says "$n" libvirt down || fail 'no status from a daemon without libvirtd'
+wait_for 10 fed 5 || fail 'the watchdog is not fed'
+if on "$n" chrt -r 1 true 2> /dev/null; then
+	assert_eq RR "$(on "$n" ps -o cls= -p "$(daemon_pid "$n")" | tr -d ' ')" 'scheduling class of vmpaird'
+fi
+# shellcheck disable=SC2016 # expanded inside the node
+on "$n" sh -c 'awk "/^VmLck/ && \$2 > 0 {found = 1} END {exit !found}" "/proc/$(cat /run/lab/vmpaird.pid)/status"' || fail 'memory is not locked'
+daemon start "$n" libvirtd
+wait_for 30 cluster_says "$n" libvirt up
 daemon start "$n" corosync
 wait_for 30 cluster_says "$n" corosync up
+wait_for 30 told 'STATUS=taking part' || fail 'no STATUS of taking part'
 daemon start "$n" pacemaker
 wait_for 60 lab_healthy
 whole p1 120
+daemon stop "$n" vmpaird
+wait_for 5 told STOPPING=1 || fail 'no STOPPING=1'
+longest=$(awk '$2 == "WATCHDOG=1" {if (last && $1 - last > max) max = $1 - last; last = $1} END {print max + 0}' "$notes")
+limit=$(sed -n 's/^WatchdogSec=\([0-9]*\).*/\1/p' "$LAB_TOP/daemon/vmpaird.service.in")
+assert_le "$longest" $((limit * 1000 / 2)) 'longest time between two words to the watchdog, in ms'
+kill "$listener" 2> /dev/null || true
 probe_stop
 assert_le "$(probe_value libvirtd 'max_gap_ms | floor')" 500 'gap while libvirtd restarts, in ms'
