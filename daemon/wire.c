@@ -264,6 +264,7 @@ static void x_msg_config(struct walk *w, struct vmp_msg_config *v)
 	x_config(w, &v->config);
 	x_config(w, &v->previous);
 	x_u64(w, &v->epoch);
+	x_bool(w, &v->chosen);
 }
 
 static void x_members(struct walk *w, struct vmp_msg_members *v)

@@ -550,6 +550,8 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter && msg->type == VMP_MSG_REFUSE &&
 		    msg->u.refuse.pair == VMP_PAIR_VOTERS)
 			vmp_voters_refused(s, from, &msg->u.refuse);
+		if (msg->type == VMP_MSG_RELEASE && !vmp_pair_reserved(msg->u.release.pair))
+			vmp_on_release(s, from, &msg->u.release);	/* nor believed, but for what only they can give back */
 		if (msg->version && msg->version < c->config.version)
 			vmp_config_tell(s, from);	/* M3: it may have been one */
 		return;		/* section 4: unknown voters are not listened to */
@@ -558,7 +560,7 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		if (msg->type == VMP_MSG_REFUSE && msg->u.refuse.pair == VMP_PAIR_VOTERS)
 			vmp_voters_refused(s, from, &msg->u.refuse);
 		if (msg->type == VMP_MSG_RELEASE && msg->u.release.pair == VMP_PAIR_VOTERS)
-			vmp_on_release(s, v, &msg->u.release);
+			vmp_on_release(s, from, &msg->u.release);
 		if (msg->version < c->config.version)
 			vmp_config_tell(s, from);
 		else if (!c->peer[v].told_ns || s->now - c->peer[v].told_ns >= c->hb_ns) {
@@ -582,7 +584,7 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	case VMP_MSG_HOLD: vmp_on_hold(s, v, &msg->u.hold); break;
 	case VMP_MSG_HOLD_OK: vmp_on_hold_ok(s, v, &msg->u.hold); break;
 	case VMP_MSG_UNHOLD: vmp_on_unhold(s, v, &msg->u.hold); break;
-	case VMP_MSG_RELEASE: vmp_on_release(s, v, &msg->u.release); break;
+	case VMP_MSG_RELEASE: vmp_on_release(s, from, &msg->u.release); break;
 	case VMP_MSG_TAKEOVER: vmp_on_takeover(s, v, &msg->u.takeover); break;
 	case VMP_MSG_MEMBERS: on_members(s, v, &msg->u.members); break;
 	case VMP_MSG_STATES: vmp_on_states(s, v, &msg->u.table); break;

@@ -344,6 +344,7 @@ struct vmp_msg_table {		/* TABLE; COLD (X5: an abstaining voter's disk copy); CO
 struct vmp_msg_config {
 	struct vmp_config config, previous;
 	uint64_t epoch;		/* a proposal: equals config.version; 0: config is settled */
+	bool chosen;		/* of a proposal: a majority of the previous set has adopted it, so nothing else can follow that set */
 };
 
 struct vmp_msg_members {

@@ -319,7 +319,7 @@ static void put_msg(struct text *t, const struct vmp_msg *m)
 		break;
 	case VMP_MSG_CONFIG:
 		put_config(t, &m->u.config.config);
-		put_s(t, m->u.config.epoch ? " proposed" : " settled");
+		put_s(t, m->u.config.chosen ? " chosen" : m->u.config.epoch ? " proposed" : " settled");
 		break;
 	case VMP_MSG_MEMBERS:
 		put_s(t, " [");

@@ -95,7 +95,7 @@ bool vmp_merge_state(struct vmp_step *s, struct vmp_pair *p, const struct vmp_st
 void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_heartbeat *hb);
 void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim *cl, bool probe);
 void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *put);
-void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_release *rel);
+void vmp_on_release(struct vmp_step *s, uint8_t from, const struct vmp_msg_release *rel);
 void vmp_on_hold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h);
 void vmp_on_unhold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold *h);
 

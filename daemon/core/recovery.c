@@ -255,6 +255,29 @@ void vmp_recovery_run(struct vmp_step *s)
 	rec->next_ns = s->now + c->hb_ns;
 }
 
+/* X3 as finish() does it, by a node that is no voter any more and so never finishes: what an earlier boot of this machine held is gone with that
+ * boot (H7). Nobody else could say so, and where guards have no end (T1) the pair would wait for ever. */
+static bool release_old(struct vmp_step *s, uint8_t to, const struct vmp_msg_table *t)
+{
+	struct vmp_core *c = s->c;
+	unsigned int i, n = 0;
+
+	for (i = 0; i < t->n_regs; i++) {
+		const struct vmp_promised *pr = &t->reg[i].promised;
+		struct vmp_msg *msg;
+
+		if (vmp_pair_reserved(t->reg[i].pair) || pr->node != c->node || !pr->boot || pr->boot == c->boot || pr->released)
+			continue;
+		msg = vmp_msg_new(s, VMP_MSG_RELEASE);
+		msg->u.release.pair = t->reg[i].pair;
+		msg->u.release.epoch = pr->epoch;
+		msg->u.release.boot = pr->boot;
+		vmp_send(s, to, msg);
+		n++;
+	}
+	return n != 0;
+}
+
 /* TABLE and COLD. */
 void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 {
@@ -282,6 +305,8 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	}
 	if (msg->type == VMP_MSG_COLD && !t->waited)
 		return;
+	if (c->config.version && c->self == VMP_MAX_VOTERS && release_old(s, from, t))
+		return;		/* read again, until it has been heard */
 	if (!c->config.version)
 		rec->cold_voter[v] = msg->voter;
 	if (rec->kind[v] != msg->type) {

@@ -295,10 +295,10 @@ static bool release_covers(const struct vmp_core *c, const struct vmp_pair *p, u
 	if (pr->epoch == rel->epoch)
 		return !pr->boot || pr->boot == rel->boot;
 	return p->guard_ns == VMP_NEVER && p->id != VMP_PAIR_VOTERS && pr->epoch < rel->epoch &&
-	       (pr->boot == rel->boot || c->peer[v].boot == rel->boot);	/* of an earlier boot: H7 */
+	       (pr->boot == rel->boot || (v != VMP_MAX_VOTERS && c->peer[v].boot == rel->boot));	/* of an earlier boot: H7 */
 }
 
-void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_release *rel)
+void vmp_on_release(struct vmp_step *s, uint8_t from, const struct vmp_msg_release *rel)
 {
 	struct vmp_core *c = s->c;
 	struct vmp_pair *p = vmp_pair_find(c, rel->pair);
@@ -307,7 +307,7 @@ void vmp_on_release(struct vmp_step *s, unsigned int v, const struct vmp_msg_rel
 	if (!p || (c->rec.abstaining && !p->reg.promised.epoch))
 		return;
 	pr = &p->reg.promised;
-	if (pr->node != c->config.voter[v].node || pr->released || (!release_covers(c, p, v, rel) && !BUG(c, RELEASE_ANY)))
+	if (pr->node != from || pr->released || (!release_covers(c, p, vmp_voter_idx(c, from), rel) && !BUG(c, RELEASE_ANY)))
 		return;
 	pr->released = true;
 	vmp_persist(s, p);

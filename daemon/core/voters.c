@@ -242,6 +242,12 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 				change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 		}
 		/* A voter that lost its memory does not know its promises; it follows, and is not counted before the version is settled. */
+		if (m->chosen && pr->epoch > m->epoch && !pr->released) {
+			/* Whoever holds that promise can propose nothing under it any more, or would have to know: a majority that granted
+			 * it meets the one that adopted this, and there one of both would have been refused. */
+			pr->released = true;
+			vmp_persist(s, p);
+		}
 		if (pr->epoch > m->epoch && !pr->released && !c->rec.abstaining) {
 			config_refuse(s, from, m->epoch, p);
 			if (pr->node != from && pr->node != c->node)
@@ -376,6 +382,23 @@ static void claim(struct vmp_step *s)
 	claim_send(s);
 }
 
+/* m of a set; with fewer than three a fenced voter is left out (T1). */
+static bool enough(const struct vmp_change *ch, const struct vmp_config *set, uint8_t mask)
+{
+	unsigned int v, k, n = 0, have = 0;
+
+	for (v = 0; v < set->n; v++) {
+		k = idx_of(&ch->all, set->voter[v].node);
+		if (k == NONE || (set->n < 3 && (ch->left_out >> k & 1)))
+			continue;
+		n++;
+		have += mask >> k & 1;
+	}
+	if (set->n >= 3)
+		n = set->n;
+	return have >= n / 2 + 1;
+}
+
 static void config_send(struct vmp_step *s)
 {
 	struct vmp_core *c = s->c;
@@ -383,6 +406,7 @@ static void config_send(struct vmp_step *s)
 	struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_CONFIG);
 	unsigned int v;
 
+	msg->u.config.chosen = !ch->need_all && enough(ch, &ch->old, ch->ok & ~ch->abstained);
 	msg->u.config.config = ch->next;
 	msg->u.config.previous = ch->old;
 	msg->u.config.epoch = ch->epoch;
@@ -436,23 +460,6 @@ static void propose(struct vmp_step *s)
 	p->epoch = ch->epoch;	/* written first: from here on this epoch is not given up before the version is settled */
 	vmp_persist(s, p);
 	config_send(s);
-}
-
-/* m of a set; with fewer than three a fenced voter is left out (T1). */
-static bool enough(const struct vmp_change *ch, const struct vmp_config *set, uint8_t mask)
-{
-	unsigned int v, k, n = 0, have = 0;
-
-	for (v = 0; v < set->n; v++) {
-		k = idx_of(&ch->all, set->voter[v].node);
-		if (k == NONE || (set->n < 3 && (ch->left_out >> k & 1)))
-			continue;
-		n++;
-		have += mask >> k & 1;
-	}
-	if (set->n >= 3)
-		n = set->n;
-	return have >= n / 2 + 1;
 }
 
 static void states_send(struct vmp_step *s)
@@ -698,6 +705,10 @@ void vmp_voters_refused(struct vmp_step *s, uint8_t from, const struct vmp_msg_r
 		msg->u.release.epoch = r->promised.epoch;
 		msg->u.release.boot = c->boot;
 		vmp_send(s, from, msg);
+	}
+	if (ch->phase == VMP_CH_MARK && r->epoch == ch->epoch && r->reason == VMP_REASON_EPOCH_LOW) {
+		change_again(s, 0);	/* settled all the same; the mark of a later one will do */
+		return;
 	}
 	if (ch->phase != VMP_CH_CLAIM || r->epoch != ch->epoch || r->nonce != ch->nonce)
 		return;

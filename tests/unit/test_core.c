@@ -585,6 +585,74 @@ static void voter_change_refused(void **state)
 	assert_int_equal(world.op_rc[6], 0);
 }
 
+/* A version of the set {1, 3}, told to a node of {1, 2, 3}. */
+static struct vmp_event without_2(unsigned int from_node, bool proposed, bool chosen)
+{
+	struct vmp_event ev = from(from_node, VMP_MSG_CONFIG);
+	struct vmp_msg_config *m = &ev.msg.u.config;
+
+	ev.msg.version = 1 << 8 | 1;
+	m->config = (struct vmp_config){ .version = 1 << 8 | 1, .n = 2, .voter = { { .node = 1, .id = 0xe1 }, { .node = 3, .id = 0xe3 } } };
+	m->previous = (struct vmp_config){ .version = 1, .n = 3, .voter = { { .node = 1, .id = 0xe1 }, { .node = 2, .id = 0xe2 },
+									      { .node = 3, .id = 0xe3 } } };
+	m->epoch = proposed ? m->config.version : 0;
+	m->chosen = chosen;
+	return ev;
+}
+
+/* A voter that has promised more takes a proposal all the same when it cannot be undone any more, else the change would wait for ever. */
+static void chosen_set_is_taken(void **state)
+{
+	struct vmp_event ev = claim_of(2, 9, 0);
+
+	(void)state;
+	world_new(3, false);
+	world_run(50);
+	ev.msg.u.claim.pair = VMP_PAIR_VOTERS;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);
+	world_event(3, without_2(1, true, false));
+	assert_true(sent(VMP_MSG_REFUSE) > 0);
+	assert_int_equal(world.core[3].config.version, 1);
+	world_event(3, without_2(1, true, true));
+	assert_int_equal(sent(VMP_MSG_REFUSE), 0);
+	assert_int_equal(sent(VMP_MSG_CONFIG_OK), 1);
+	assert_int_equal(world.core[3].config.version, 1 << 8 | 1);
+}
+
+static const struct vmp_promised *promise_of_3(void)
+{
+	for (unsigned int i = 0; i < world.core[3].n_pairs; i++)
+		if (world.core[3].pair[i].id == P)
+			return &world.core[3].pair[i].reg.promised;
+	fail();
+	return NULL;
+}
+
+/* With two voters a guard has no end (T1): what a node held that is no voter any more, and has booted since, it gives back itself. */
+static void former_voter_gives_back(void **state)
+{
+	struct vmp_event ev;
+
+	(void)state;
+	world_new(3, false);
+	world_run(50);
+	world_event(3, claim_of(2, 9, 0x22));
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);
+	world_event(2, without_2(1, false, false));
+	world_event(3, without_2(1, false, false));
+	world_event(1, without_2(3, false, false));
+	world_down(2, true);
+	ev = from(2, VMP_MSG_RELEASE);
+	ev.msg.u.release = (struct vmp_msg_release){ .pair = P, .epoch = 9 << 8 | 2, .boot = 0x99 };
+	world_event(3, ev);
+	assert_false(promise_of_3()->released);		/* of a boot that did not promise this */
+	world_start(2, false);
+	world_run(7000);
+	assert_int_equal(promise_of_3()->epoch, 9 << 8 | 2);
+	assert_true(promise_of_3()->released);
+}
+
 /* T3, and both timer rules in force afterwards. */
 static void two_voters_and_three(void **state)
 {
@@ -1036,6 +1104,7 @@ static void bar_requests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(former_voter_gives_back),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(voter_grants), cmocka_unit_test(learned_promise), cmocka_unit_test(support_is_exact),
 		cmocka_unit_test(ack_of_old_inc), cmocka_unit_test(late_grant), cmocka_unit_test(late_put_ok), cmocka_unit_test(reclaim),
