@@ -151,6 +151,12 @@ struct vmp_member {
 	struct vmp_checker own, peer;
 	struct vmp_sync sync;
 	struct vmp_signs signs;
+	struct { /* by migration (copies.c) */
+		bool gone, still;	/* its VM left, or may have; it stands still for that */
+		uint64_t asked_ns, id, no; /* the newest question to the others; bit per index of nodes: has said no */
+		unsigned n_no;
+		uint8_t at;		/* who has it; 0: nobody has said so */
+	} left;
 	bool link_down;
 	uint64_t primary_ns; /* since when this member is primary */
 	uint8_t peer_node;   /* whose member `peer` checks */
@@ -206,6 +212,13 @@ struct vmp_op {
 	uint64_t begun_ns;
 	uint8_t node; /* VMP_OP_BAR: who, and whether to bar */
 	bool on;
+};
+
+enum { VMP_COPIES = 16 };
+struct vmp_copy { /* a virtual machine of another node's member, migrated here by hand */
+	char pair[64];
+	uint8_t node;
+	pid_t pid;
 };
 
 struct vmp_why_query; /* group.c */
@@ -267,6 +280,9 @@ struct vmp_daemon {
 		char pair[64], reason[200];
 		struct vmp_virt_run run; /* pid 0: none */
 	} unadopted[8]; /* VMs of an earlier daemon that could not be taken over; told by status until they end */
+	unsigned n_copies;
+	struct vmp_copy copies[VMP_COPIES];
+	uint64_t copies_ns; /* next look */
 	struct vmp_remote *remotes;
 	struct vmp_why_query *why;
 	struct vmp_timer publish_timer;
@@ -292,6 +308,16 @@ void vmp_exec_op(struct vmp_daemon *d, enum vmp_op_kind kind, uint64_t token, st
 void vmp_exec_close_again(struct vmp_member *m);
 void vmp_exec_gate_event(void *user, const struct vmp_gate_event *ev);
 const char *vmp_node_name(const struct vmp_daemon *d, unsigned node);
+
+/* --- copies.c --- */
+void vmp_copies_slow(struct vmp_daemon *d);
+void vmp_copies_left(struct vmp_member *m); /* its VM ended, and was being migrated: the others are asked for it */
+bool vmp_copies_forbid(const struct vmp_member *m, char *reason, size_t size); /* a start would, or might, make a second copy (A7) */
+void vmp_copies_asked(struct vmp_daemon *d, unsigned from, const json_t *o); /* messages of the other daemons */
+void vmp_copies_told(struct vmp_daemon *d, unsigned from, const json_t *o);
+json_t *vmp_copies_state(const struct vmp_daemon *d);  /* for the others; NULL: none */
+json_t *vmp_copies_text(const struct vmp_member *m);   /* what is to be known of a migration; NULL: nothing */
+void vmp_copies_status(const struct vmp_daemon *d, const char *pair, json_t *problems);
 
 /* --- member.c --- */
 struct vmp_member *vmp_member_by_name(struct vmp_daemon *d, const char *name);
@@ -391,6 +417,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d);
 /* A message of the group: any bytes of any node. */
 void vmp_group_message(struct vmp_daemon *d, unsigned from, const char *text, size_t len);
 void vmp_group_publish_soon(struct vmp_daemon *d);
+void vmp_group_send(struct vmp_daemon *d, json_t *o); /* to all daemons; takes o */
 /* NULL, or the state a node published last; of this node, what it was when first asked for in this round of the loop. Borrowed:
  * valid until the next message of that node, or the end of the round. */
 const json_t *vmp_group_state(const struct vmp_daemon *d, unsigned node);

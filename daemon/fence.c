@@ -51,7 +51,7 @@ enum table { T_BRIDGE, T_INET, T_ARP, N_TABLES };
 #define MAX_RULES 8
 
 static const uint8_t families[N_TABLES] = { NFPROTO_BRIDGE, NFPROTO_INET, NFPROTO_ARP };
-static const unsigned int n_rules[N_TABLES] = { 2, 6, 2 };
+static const unsigned int n_rules[N_TABLES] = { 4, 6, 2 };
 
 struct host {
 	char name[64];
@@ -382,16 +382,24 @@ static int put_rule(struct batch *b, const char *chain, struct rule *r, bool ack
 	return r->failed ? -ENOMEM : 0;
 }
 
-/* iifname @gated iif != @armed counter drop, and the same for the way out */
-static int put_port_rule(struct batch *b, const char *chain, uint32_t meta_name, uint32_t meta_index, const uint32_t id[2], bool ack)
+/* iifname @gated iif != @armed counter drop, the same for iifname "vpe*", and both for the way out */
+static int put_port_rules(struct batch *b, const char *chain, uint32_t meta_name, uint32_t meta_index, const uint32_t id[2], bool ack)
 {
-	struct rule r = { .r = nftnl_rule_alloc() };
+	int rc = 0;
 
-	add_meta(&r, meta_name, NFT_REG_1);
-	add_lookup(&r, SET_GATED, id[0], false);
-	add_meta(&r, meta_index, NFT_REG_1);
-	add_lookup(&r, SET_ARMED, id[1], true);
-	return put_rule(b, chain, &r, ack);
+	for (int any = 0; any < 2; any++) {
+		struct rule r = { .r = nftnl_rule_alloc() };
+
+		add_meta(&r, meta_name, NFT_REG_1);
+		if (any)
+			add_cmp(&r, NFT_CMP_EQ, VMP_FENCE_PREFIX, strlen(VMP_FENCE_PREFIX));
+		else
+			add_lookup(&r, SET_GATED, id[0], false);
+		add_meta(&r, meta_index, NFT_REG_1);
+		add_lookup(&r, SET_ARMED, id[1], true);
+		rc = rc ? rc : put_rule(b, chain, &r, ack && any);
+	}
+	return rc;
 }
 
 /* Where a packet carries an address that counts. */
@@ -692,8 +700,8 @@ static int put_port_table(struct batch *b)
 		r = put_elem(b, NFT_MSG_NEWSETELEM, NLM_F_CREATE, SET_ARMED, &f->armed[i], sizeof f->armed[i]);
 	r = r ? r : put_chain(b, "pre", HOOK_PREROUTING);
 	r = r ? r : put_chain(b, "post", HOOK_POSTROUTING);
-	r = r ? r : put_port_rule(b, "pre", NFT_META_IIFNAME, NFT_META_IIF, id, false);
-	return r ? r : put_port_rule(b, "post", NFT_META_OIFNAME, NFT_META_OIF, id, true);
+	r = r ? r : put_port_rules(b, "pre", NFT_META_IIFNAME, NFT_META_IIF, id, false);
+	return r ? r : put_port_rules(b, "post", NFT_META_OIFNAME, NFT_META_OIF, id, true);
 }
 
 static int put_host_elem(struct batch *b, uint16_t type, uint16_t flags, const struct vmp_fence_addr *a, int ifindex)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * fence: the static nft table `bridge vmpair`. It drops, in prerouting and postrouting at priority -350, every frame of
- * a port whose name is in `gated` unless its ifindex is in `armed`; it holds no timeouts and is not refreshed. The
+ * a port whose name is in `gated`, or begins as those of entry ports do, unless its ifindex is in `armed`: so the entry of a member
+ * that an operator moves to a host that has none stays closed there. It holds no timeouts and is not refreshed. The
  * table is owner+persist where the kernel takes that (6.9 and newer): other processes can then neither flush nor delete
  * it, and it outlives this process. Elsewhere it has no flags: owner alone would make it vanish, failing open, with the
  * process.
@@ -22,6 +23,7 @@
 #include <stdint.h>
 
 #define VMP_FENCE_TABLE "vmpair"
+#define VMP_FENCE_PREFIX "vpe" /* slot.h: names of entry ports */
 #define VMP_FENCE_MAX 128 /* elements per set */
 #define VMP_FENCE_HOSTS 64 /* groups of host addresses */
 #define VMP_FENCE_HOST_ADDRS 16 /* per group */

@@ -68,6 +68,11 @@ static uint64_t get_number(const json_t *o, const char *key)
 	return (uint64_t)json_integer_value(json_object_get(o, key));
 }
 
+void vmp_group_send(struct vmp_daemon *d, json_t *o)
+{
+	send_json(d, o);
+}
+
 /* --- state ----------------------------------------------------------------------------------------------------------------- */
 /* What is wrong with the member, "" when nothing is. */
 static const char *own_reason(const struct vmp_member *m, const struct vmp_pair_view *v)
@@ -94,12 +99,12 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 	bool have = vmp_member_view(m, &v);
 	const char *role = phases[m->phase];
 	char reason[sizeof(m->fail_reason)];
-	json_t *entries = json_array(), *o, *relay, *signs;
+	json_t *entries = json_array(), *o, *relay, *signs, *moved;
 	char addr[VMP_ADDR_STRLEN], internal[VMP_ADDR_STRLEN] = "", digest[2 * VMP_DIGEST_LEN + 1] = "";
 
 	snprintf(reason, sizeof(reason), "%s", own_reason(m, have ? &v : NULL));
 	vmp_text_clean(reason);
-	if (m->phase == VMP_HOST_RUNNING && have && v.role == VMP_ROLE_HOLDING)
+	if ((m->phase == VMP_HOST_RUNNING || m->signs.held) && have && v.role == VMP_ROLE_HOLDING)
 		role = "primary";
 	else if (m->restarting)
 		role = "starting";
@@ -118,6 +123,9 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 			 m->score_known && m->score_set ? json_integer(m->score) : json_null(), "reason",
 			 reason);
 	relay = vmp_sync_state(m);
+	moved = vmp_copies_text(m);
+	if (moved)
+		json_object_set_new(o, "moved", moved);
 	if (relay)
 		json_object_set_new(o, "relay", relay);
 	signs = vmp_signs_state(m);
@@ -135,8 +143,8 @@ static json_t *own_state(const struct vmp_daemon *d)
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used && d->members[i].params_json)
 			json_object_set_new(pairs, d->members[i].name, vmp_group_own_pair(&d->members[i]));
-	return json_pack("{s:s s:s s:s s:s s:o}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "witness", d->conf.witness,
-			 "pairs", pairs);
+	return json_pack("{s:s s:s s:s s:s s:o s:o*}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "witness",
+			 d->conf.witness, "pairs", pairs, "copies", vmp_copies_state(d));
 }
 
 static void publish(void *data)
@@ -603,6 +611,10 @@ void vmp_group_message(struct vmp_daemon *d, unsigned from, const char *text, si
 			p->answered |= 1ull << i;
 		if (all_answered(d, p))
 			why_done(d, p);
+	} else if (!strcmp(t, "copy?")) {
+		vmp_copies_asked(d, from, o);
+	} else if (!strcmp(t, "copy!")) {
+		vmp_copies_told(d, from, o);
 	} else if (!strcmp(t, "req")) {
 		serve(d, from, o);
 	} else if (!strcmp(t, "rep") && get_number(o, "to") == d->node && (p = pending_find(d, P_FORWARD, get_number(o, "id")))) {

@@ -83,6 +83,7 @@ libvmpaird_la_SOURCES += \
 	%D%/request.c \
 	%D%/rolepage.c %D%/rolepage.h \
 	%D%/run.c \
+	%D%/copies.c \
 	%D%/signs.c \
 	%D%/sync.c \
 	%D%/witness.c %D%/witness.h

@@ -831,6 +831,10 @@ static bool prepare(struct vmp_member *m)
 	int r;
 
 	m->phase = VMP_HOST_PREPARING;
+	if (vmp_copies_forbid(m, reason, sizeof(reason))) {
+		start_failed(m, VMP_OCF_ERR_GENERIC, reason);
+		return false;
+	}
 	r = vmp_sync_prepare(m, reason, sizeof(reason));
 	if (r == 0)
 		r = vmp_signs_prepare(m->d, reason, sizeof(reason));
@@ -900,12 +904,20 @@ void vmp_member_content(struct vmp_member *m, uint64_t id)
 	vmp_member_changed(m);
 }
 
+/* The first "cause" before a change of primary explains it (vmpair why): the end of a member that is none does not. */
+static const char *end_word(const struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+
+	return vmp_member_view(m, &v) && v.primary && v.primary != m->d->node ? "ended" : "cause";
+}
+
 static void end_at_once(struct vmp_member *m, const char *why)
 {
 	if (m->phase == VMP_HOST_IDLE || m->phase == VMP_HOST_FAILED)
 		return;
 	vmp_log(LOG_WARNING, "%s: VM is killed: %s", m->name, why);
-	vmp_journal_add(m->d->journal, m->name, 0, "cause", "VM is killed: %s", why);
+	vmp_journal_add(m->d->journal, m->name, 0, end_word(m), "VM is killed: %s", why);
 	if (m->phase == VMP_HOST_PREPARING) {
 		start_failed(m, VMP_OCF_ERR_GENERIC, why);
 		return;
@@ -1010,6 +1022,7 @@ static void begin_restart(struct vmp_member *m)
 /* What is learnt after it has begun, and before the VM is there again. */
 static void no_restart(struct vmp_member *m, const char *why)
 {
+	vmp_copies_left(m);
 	if (!m->restarting || (m->phase != VMP_HOST_STOPPING && m->phase != VMP_HOST_PREPARING))
 		return;
 	m->restarting = false;
@@ -1024,6 +1037,9 @@ static void no_restart(struct vmp_member *m, const char *why)
 static void vm_over(struct vmp_member *m, const char *why, bool left)
 {
 	bool again = may_restart(m, left);
+
+	if (left)
+		vmp_copies_left(m);
 
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
@@ -1132,7 +1148,7 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 			break;
 		vmp_log(LOG_ERR, "%s: VM ended, because its entry port %s", m->name, ev->type == VMP_GATE_EV_TAP_LOST ? "is gone" :
 			"had to be disabled");
-		vmp_journal_add(d->journal, m->name, 0, "cause", "entry port %s: the VM is ended", ev->type == VMP_GATE_EV_TAP_LOST ?
+		vmp_journal_add(d->journal, m->name, 0, end_word(m), "entry port %s: the VM is ended", ev->type == VMP_GATE_EV_TAP_LOST ?
 				"is gone" : "had to be disabled");
 		vmp_virt_kill(d->virt, m->id);
 		break;
@@ -1367,7 +1383,7 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 				stopped(m);
 			if (m->phase != VMP_HOST_RUNNING)
 				break;
-			vmp_journal_add(d->journal, m->name, 0, "cause", "VM %s: %s", ev.gone ? "exited" : "is about to exit", ev.reason);
+			vmp_journal_add(d->journal, m->name, 0, end_word(m), "VM %s: %s", ev.gone ? "exited" : "is about to exit", ev.reason);
 			vmp_log(LOG_WARNING, "%s: VM ended: %s", m->name, ev.reason);
 			if (ev.how == VMP_VIRT_HOW_SHUTDOWN && vmp_signs_shutdown(m))
 				vm_off(m, "the guest shut itself down, and on_shutdown=report");

@@ -448,6 +448,8 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 							 said(p, there, "score"), "reason", there ? get_text(p, "reason") : ""));
 		if (there && *get_text(p, "reason"))
 			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "reason")));
+		if (there && *get_text(p, "moved"))
+			json_array_append_new(problems, json_sprintf("%s: %s", d->nodes[i].name, get_text(p, "moved")));
 		if (there && json_object_get(p, "signs")) {
 			json_object_set(json_array_get(members, json_array_size(members) - 1), "signs", json_object_get(p, "signs"));
 			vmp_signs_status(d->nodes[i].name, name, json_object_get(p, "signs"), problems);
@@ -477,6 +479,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 		json_array_append_new(problems, json_sprintf("fast failover is frozen: %s", frozen_reason));
 	if (m && m->link_down)
 		json_array_append_new(problems, json_sprintf("the members do not reach each other over the internal net"));
+	vmp_copies_status(d, name, problems);
 	return json_pack("{s:s s:s s:I s:o s:i s:o s:b s:s s:o s:b s:s s:I s:o s:o s:o}", "name", name, "rsc", rsc, "epoch", epoch,
 			 "holder", primary ? json_string(vmp_node_name(d, primary)) : json_null(), "holder_id", (int)primary,
 			 "lease_left_ms", lease, "entry_open", entry_open, "mode", mode, "sync",

@@ -54,6 +54,7 @@ static void on_slow(void *data)
 
 	if (d->core_up)
 		vmp_member_slow(d);
+	vmp_copies_slow(d);
 	sd_notify(0, "WATCHDOG=1");
 	vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns() + SLOW_MS * ms_ns, on_slow, d);
 }

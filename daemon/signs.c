@@ -175,12 +175,10 @@ static void act_on(struct vmp_member *m, unsigned t)
 	if (out.act == VMP_TRG_DO_NOTHING)
 		return;
 	if (news) {
-		bool moves = out.act == VMP_TRG_DO_FAILOVER || out.act == VMP_TRG_DO_REPLACE;
-
 		vmp_log(LOG_WARNING, "%s: trigger %s: %s; %s%s%s", m->name, vmp_trigger_text(t), one->text, act_text(out.act), *out.why ? ": " : "",
 			out.why);
 		/* the first word of a change of primary says why there is one */
-		vmp_journal_add(m->d->journal, m->name, 0, moves ? "cause" : "trigger", "trigger %s: %s; %s%s%s", vmp_trigger_text(t), one->text,
+		vmp_journal_add(m->d->journal, m->name, 0, out.act == VMP_TRG_DO_FAILOVER ? "cause" : "trigger", "trigger %s: %s; %s%s%s", vmp_trigger_text(t), one->text,
 				act_text(out.act), *out.why ? ": " : "", out.why);
 	}
 	one->did = (uint8_t)out.act;
@@ -964,7 +962,9 @@ void vmp_signs_status(const char *node, const char *pair, const json_t *signs, j
 	const json_t *one;
 	size_t i;
 
-	if (*text_of(signs, "paused"))
+	if (!strcmp(text_of(signs, "paused"), vmp_virt_how_str(VMP_VIRT_HOW_MIGRATED)))
+		json_array_append_new(problems, json_sprintf("%s: its VM is being migrated: no failover for that", node));
+	else if (*text_of(signs, "paused"))
 		json_array_append_new(problems, json_sprintf("%s: its VM is %s: no failover for that (virsh resume %s)", node,
 							     text_of(signs, "paused"), pair));
 	json_array_foreach(json_object_get(signs, "active"), i, one)

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "daemon/fence.h"
+
 int vmp_pair_name_check(const char *name, char *reason, size_t reason_size)
 {
 	size_t len = strlen(name);
@@ -112,7 +114,7 @@ int vmp_slot_derive(const char *pair, unsigned int node_id, const struct vmp_int
 	s.pair_id = vmp_pair_id(pair);
 	s.node_id = (uint8_t)node_id;
 	slot_hostname(pair, s.pair_id, node_id, s.hostname);
-	snprintf(s.entry_tap, sizeof(s.entry_tap), "vpe%010llx", (unsigned long long)(s.pair_id & 0xffffffffffu));
+	snprintf(s.entry_tap, sizeof(s.entry_tap), VMP_FENCE_PREFIX "%010llx", (unsigned long long)(s.pair_id & 0xffffffffffu));
 	snprintf(s.internal_tap, sizeof(s.internal_tap), "vpi%010llx", (unsigned long long)(s.pair_id & 0xffffffffffu));
 	vmp_slot_mac(pair, node_id, 0, s.internal_mac);
 

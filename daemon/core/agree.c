@@ -92,6 +92,13 @@ bool vmp_agree_restart(const struct vmp_agree_restart *in)
 	return !in->frozen && !in->left && in->wanted && in->attended && in->been_ready && (!in->primary || in->successor) && in->others == 1;
 }
 
+enum vmp_agree_where vmp_agree_where(unsigned others, unsigned n_no, bool has)
+{
+	if (has)
+		return VMP_AGREE_ELSEWHERE;
+	return n_no >= others ? VMP_AGREE_NOWHERE : VMP_AGREE_WAIT;
+}
+
 struct vmp_agree_score vmp_agree_score(uint64_t epoch, bool primary, bool standby_ready)
 {
 	struct vmp_agree_score s = {0};

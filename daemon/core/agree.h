@@ -25,6 +25,10 @@
  *     there to look after it, the pair has a primary or a standby on record that becomes it, no two others run. And only a member that
  *     had been ready: one that ends before, or does not start, is Pacemaker's to judge (7). Each restart counts as a failure, so that
  *     migration-threshold works as ever. Never one that may have left for another host: it would be a second copy of what runs there.
+ *
+ * Migrated by hand
+ *  A7 A member whose virtual machine left for another host, or ended while it was being migrated, is started here again only after every
+ *     other host, asked since then, has said that it does not have it. One that does not answer may have it.
  */
 #ifndef VMP_AGREE_H
 #define VMP_AGREE_H
@@ -103,6 +107,11 @@ struct vmp_agree_restart {
 
 /* A6 */
 bool vmp_agree_restart(const struct vmp_agree_restart *in);
+
+enum vmp_agree_where { VMP_AGREE_WAIT, VMP_AGREE_ELSEWHERE, VMP_AGREE_NOWHERE };
+
+/* A7: of `others` hosts n_no have said that they do not have it; has: one has said that it does. */
+enum vmp_agree_where vmp_agree_where(unsigned others, unsigned n_no, bool has);
 
 /* A5. With no standby on record yet, any second member that runs counts as the one that is about to be. */
 bool vmp_agree_surplus(const struct vmp_agree_third *in);

@@ -24,6 +24,10 @@ step() { # step TEXT: the next fault; the pair is whole
 	step=$1
 	whole p1
 	wait_for 30 guests_heard
+	goes_on "$1"
+}
+goes_on() { # goes_on TEXT: a step that begins with what the one before has left
+	step=$1
 	now_primary
 	step_ms=$(date +%s%3N)
 	log "$step (primary $primary, standby $standby)"
@@ -40,11 +44,14 @@ policy() { # policy PARAMETER=VALUE...: changed live
 	local n
 	assert on n1 pcs resource update p1 "$@"
 	for n in $primary $standby; do
-		# shellcheck disable=SC2016 # jq's variables
-		wait_for 20 on "$n" jq -e --arg k "${1%%=*}" --arg v "${1#*=}" '.params[$k] == $v' /run/vmpair/pairs/p1.json
+		wait_for 20 takes "$n" "$1"
 	done
 	assert_eq "$pid" "$(member_pid p1 "$primary")" "process of the primary after a live change"
 	whole p1
+}
+takes() { # takes NODE PARAMETER=VALUE: its daemon has that
+	# shellcheck disable=SC2016 # jq's variables
+	on "$1" jq -e --arg k "${2%%=*}" --arg v "${2#*=}" '.params[$k] == $v' /run/vmpair/pairs/p1.json > /dev/null
 }
 in_guest() { in_guest_of "$primary" "$1"; }
 in_guest_of() { # in_guest_of NODE VERB: over the internal net

@@ -232,9 +232,20 @@ static void restart_in_place_only_where_nobody_else_is_affected(void **state)
 	in = one; in.others = 2; assert_false(vmp_agree_restart(&in));
 }
 
+static void a_migrated_member_is_looked_for_everywhere(void **state)
+{
+	(void)state;
+	assert_int_equal(vmp_agree_where(2, 0, false), VMP_AGREE_WAIT);
+	assert_int_equal(vmp_agree_where(2, 1, false), VMP_AGREE_WAIT);	/* the third may have it */
+	assert_int_equal(vmp_agree_where(2, 2, false), VMP_AGREE_NOWHERE);
+	assert_int_equal(vmp_agree_where(2, 0, true), VMP_AGREE_ELSEWHERE);
+	assert_int_equal(vmp_agree_where(2, 1, true), VMP_AGREE_ELSEWHERE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_migrated_member_is_looked_for_everywhere),
 		cmocka_unit_test(restart_in_place_only_where_nobody_else_is_affected),
 		cmocka_unit_test(probe_tells_the_truth_and_is_believed),
 		cmocka_unit_test(new_primary_says_0_until_promoted),

@@ -657,6 +657,22 @@ static void tap_recreated_without_daemon(void **state)
 	close(guest);
 }
 
+/* A virtual machine that was moved here by hand brings its entry port along: nobody has gated it, and it is shut all the same. */
+static void tap_of_nobody(void **state)
+{
+	struct env *e = *state;
+
+	for (int of_pair = 0; of_pair < 2; of_pair++) {
+		const char *tap = of_pair ? "vpe0123456789" : "vp0";
+		CLEANUP_CLOSE int guest = -1;
+
+		run("ip tuntap add %s mode tap; ip link set %s master brt; ip link set %s up", tap, tap, tap);
+		guest = env_guest(tap);
+		assert_int_equal(env_passes_out(e, guest), !of_pair);
+		assert_int_equal(env_passes_in(e, guest), !of_pair);
+	}
+}
+
 static void tap_deleted(void **state)
 {
 	struct env *e = *state;
@@ -882,6 +898,7 @@ int main(void)
 		T(program_taken_off_open_port),
 		T(tap_recreated),
 		T(tap_recreated_without_daemon),
+		T(tap_of_nobody),
 		T(tap_deleted),
 		T(tap_renamed),
 		T(adoption),

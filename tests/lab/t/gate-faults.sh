@@ -106,7 +106,7 @@ whole
 
 log 'the tap of the standby is deleted and made again by somebody: not one frame passes; the member is started anew'
 tap=$(tap_of "$standby")
-before=$(events_count "$standby" p1 cause)
+before=$(events_count "$standby" p1 ended)
 watch_frames() { # watch_frames MAC: to $LAB_DIR/frames-seen
 	in_client tcpdump -i cl0 -l -n -e "ether src $1" > "$LAB_DIR/frames-seen" 2> /dev/null &
 	wait_for 10 eval "in_client cat /proc/net/packet | grep -q ' 0003 '"
@@ -131,7 +131,7 @@ watch_end
 watch_frames 02:66:00:00:00:02
 on_net "$standby" ip link del "$tap"
 tap_begin "$tap" 02:66:00:00:00:02
-wait_for 10 events_more "$standby" p1 cause "$before" || fail 'the loss of the tap was not noticed'
+wait_for 10 events_more "$standby" p1 ended "$before" || fail 'the loss of the tap was not noticed'
 tap_end
 whole
 watch_end
