@@ -407,6 +407,13 @@ void vmp_on_relay_ready(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch)
 		st = p->own;		/* H5: carry on in the same mode, put the state again */
 		if (p->put.goal == VMP_PUT_NONE && p->mode == VMP_MODE_WAIT && !p->own.epoch)
 			st = p->reg.state;
+		if (st.sync_node && vmp_barred(c, st.sync_node) && !BUG(c, BAR_GRANTED)) {
+			/* B1: nobody takes a state with that standby. D2, to alone, by this put: it cannot claim while it is barred. */
+			vmp_note(s, p, VMP_NOTE_STANDBY_LOST, st.sync_node, 0, 0);
+			vmp_mode_set(s, p, VMP_MODE_WAIT);
+			st.sync_node = 0;
+			st.sync_member = 0;
+		}
 	} else {
 		st.holder_member = BUG(c, MEMBER_REPLACED) ? p->member : p->at.member;
 	}
@@ -470,7 +477,7 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 				vmp_attempt_end(s, p, r->reason, true);
 		}
 	} else if (at->phase == VMP_PH_PUTTING && p->put.state.epoch == r->epoch) {
-		if (r->reason == VMP_REASON_EPOCH_LOW)
+		if (r->reason == VMP_REASON_EPOCH_LOW || (r->reason == VMP_REASON_BARRED && vmp_barred(c, p->put.state.sync_node)))
 			vmp_attempt_end(s, p, r->reason, true);
 	} else if (p->role == VMP_ROLE_HOLDING && r->epoch == p->epoch && r->promised.epoch > p->epoch) {
 		vmp_reclaim(s, p, r->promised.epoch);	/* H5 */

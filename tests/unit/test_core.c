@@ -1076,6 +1076,29 @@ static void bar_with_two_voters(void **state)
 	assert_int_equal(world.op_rc[5], 0);
 }
 
+/* A holder that has to claim again after its recorded standby was barred goes on alone, instead of asking for ever for a state with it. */
+static void reclaim_without_barred_standby(void **state)
+{
+	(void)state;
+	pair_up(3);
+	world_run(100);
+	assert_int_equal(view(1).sync_node, 2);
+	isolate(1, true);
+	isolate(2, true);
+	world_run(300);
+	assert_false(world_open(1));
+	world_event(3, claim_of(2, 9, 0x22));
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);	/* which never arrives */
+	isolate(1, false);
+	world_cut(1, 2, true);
+	bar(3, 2, true, 2);
+	world_run(1000);
+	assert_int_equal(world.op_rc[2], 0);
+	assert_true(view(1).epoch > (1 << 8 | 1));
+	assert_true(world_open(1));
+	assert_int_equal(view(1).sync_node, 0);
+}
+
 static void bar_requests(void **state)
 {
 	unsigned int i;
@@ -1104,7 +1127,8 @@ static void bar_requests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(former_voter_gives_back),
+		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(reclaim_without_barred_standby),
+		cmocka_unit_test(former_voter_gives_back),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(voter_grants), cmocka_unit_test(learned_promise), cmocka_unit_test(support_is_exact),
 		cmocka_unit_test(ack_of_old_inc), cmocka_unit_test(late_grant), cmocka_unit_test(late_put_ok), cmocka_unit_test(reclaim),
