@@ -31,7 +31,7 @@
 
 #define DIR_DISKS "/var/lib/libvirt/vmp-disks"
 #define TEMPLATE "/var/lib/libvirt/off.img"
-#define LONG_MS 20000
+#define LONG_MS 60000
 
 extern char **environ;
 
