@@ -993,6 +993,7 @@ static void start_again(struct vmp_member *m)
 {
 	if (vmp_member_flip_pending(m))
 		return; /* vmp_member_slow comes back */
+	m->guard = vmp_vrrp_guard_stop(m->guard); /* it reads the word of the port that goes */
 	vmp_gate_port_del(m->d->gate, m->id);
 	vmp_virt_pair_del(m->d->virt, m->id);
 	if (!prepare(m))

@@ -75,7 +75,7 @@ whole p1
 not_moved_by trigger
 
 step 'triggers move a pair only so often'
-policy trigger_limit=1 trigger_window=5min on_shutdown=failover
+policy trigger_limit=1 trigger_window=5min on_panic=failover on_shutdown=failover
 in_guest panic
 wait_for 20 event_seen "$primary" trigger 'trigger panic: .*; the guest is reset: triggers have moved the pair as often as trigger_limit allows'
 wait_for 30 event_seen "$primary" reset 'because of trigger panic'
