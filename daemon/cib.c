@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The CIB as far as the daemon reads it: which pairs there are and whether Pacemaker manages them. Pure; see pcmk.h. */
+/* Pacemaker's XML as far as the daemon reads it: the CIB (which pairs there are, whether Pacemaker manages them, what fences nodes), and
+ * the history of its fencer. Pure; see pcmk.h. */
 #include <errno.h>
 #include <libxml/parser.h>
 #include <libxml/tree.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "daemon/pairparam.h"
 #include "daemon/pcmk.h"
@@ -238,6 +240,28 @@ static bool is_pair_type(xmlNode *n)
 	return attr_is(n, "class", "ocf") && attr_is(n, "provider", "vmpair") && attr_is(n, "type", "pair");
 }
 
+/* A device that is stopped is none to the fencer. */
+static void add_fence_device(const struct walk *w, const struct chain *c, bool cut)
+{
+	struct vmp_cib *cib = w->cib;
+	char value[64], owner[64], id[64];
+	size_t len = strlen(cib->power);
+
+	if (meta_get(w, c, "target-role", value, sizeof(value), owner) && !strcasecmp(value, "Stopped"))
+		return;
+	if (cut) {
+		cib->n_cut++;
+		return;
+	}
+	cib->n_power++;
+	if (!attr(c->rsc[0], "id", id, sizeof(id)))
+		strcpy(id, "?");
+	if (len + strlen(id) + sizeof(", ...") < sizeof(cib->power))
+		snprintf(cib->power + len, sizeof(cib->power) - len, "%s%s", len ? ", " : "", id);
+	else if (len < sizeof(", ...") || strcmp(cib->power + len - strlen(", ..."), ", ..."))
+		snprintf(cib->power + len, sizeof(cib->power) - len, ", ...");
+}
+
 /* Goes down; parents holds the resources around `n`, outermost first. */
 static void walk_resources(const struct walk *w, xmlNode *n, xmlNode **parents, unsigned depth)
 {
@@ -250,7 +274,8 @@ static void walk_resources(const struct walk *w, xmlNode *n, xmlNode **parents, 
 				for (xmlNode *t = w->resources->children; t && !template; t = t->next)
 					if (is(t, "template") && attr_is(t, "id", id))
 						template = t;
-			if (!is_pair_type(n) && !(template && is_pair_type(template)))
+			bool device = attr_is(n, "class", "stonith") || (template && attr_is(template, "class", "stonith"));
+			if (!device && !is_pair_type(n) && !(template && is_pair_type(template)))
 				continue;
 			if (template)
 				c.rsc[c.n++] = template;
@@ -259,7 +284,10 @@ static void walk_resources(const struct walk *w, xmlNode *n, xmlNode **parents, 
 				if (is(parents[i - 1], "clone") || is(parents[i - 1], "master"))
 					clone = parents[i - 1];
 			}
-			add_pair(w, &c, n, clone);
+			if (device)
+				add_fence_device(w, &c, attr_is(template ? template : n, "type", "fence_vmpair"));
+			else
+				add_pair(w, &c, n, clone);
 		} else if ((is(n, "group") || is(n, "clone") || is(n, "master") || is(n, "bundle")) && depth < MAX_DEPTH) {
 			parents[depth] = n;
 			walk_resources(w, n->children, parents, depth + 1);
@@ -315,6 +343,11 @@ int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib 
 	cib->num_updates = number(root, "num_updates");
 	cib->stonith_enabled = option(crm_config, "stonith-enabled", true);
 	cib->maintenance_mode = option(crm_config, "maintenance-mode", false);
+	char watchdog[32];
+	if (nv_get(crm_config, "cluster_property_set", "stonith-watchdog-timeout", watchdog, sizeof(watchdog)) && strtol(watchdog, NULL, 10)) {
+		cib->n_power++;
+		strcpy(cib->power, "watchdog");
+	}
 
 	struct walk w = {
 		.cib = cib, .resources = child(conf, "resources"), .rsc_defaults = child(conf, "rsc_defaults"),
@@ -338,5 +371,119 @@ int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib 
 		walk_resources(&w, w.resources->children, parents, 0);
 	*ret = *cib;
 	free(cib);
+	return 0;
+}
+
+/* --- history of the fencer ------------------------------------------------------------------------------------------------ */
+
+/* "2026-11-22 07:28:00Z", "2026-11-22 12:58:00 +05:30", both with or without a fraction of the second. */
+static bool parse_when(const char *text, int64_t *ret)
+{
+	struct tm tm = {0};
+	int at = 0, h = 0, m = 0;
+	char sign;
+
+	if (sscanf(text, "%4d-%2d-%2d %2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &at) != 6 || !at ||
+	    tm.tm_year < 1970 || tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 || tm.tm_hour < 0 || tm.tm_hour > 23 ||
+	    tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
+		return false;
+	text += at;
+	if (*text == '.')
+		text += 1 + strspn(text + 1, "0123456789");
+	if (strcmp(text, "Z")) {
+		int end = 0;
+		if (sscanf(text, " %c%2d:%2d%n", &sign, &h, &m, &end) != 3 || !end || text[end] || (sign != '+' && sign != '-') || h < 0 || h > 23 ||
+		    m < 0 || m > 59)
+			return false;
+		if (sign == '-') {
+			h = -h;
+			m = -m;
+		}
+	}
+	tm.tm_year -= 1900;
+	tm.tm_mon--;
+	*ret = (int64_t)timegm(&tm) - h * 3600 - m * 60;
+	return true;
+}
+
+static bool parse_fence(xmlNode *n, struct vmp_pcmk_fence *ret)
+{
+	char status[16], when[64];
+	struct vmp_pcmk_fence e = {0};
+
+	if (!attr(n, "action", e.action, sizeof(e.action)) || !attr(n, "status", status, sizeof(status)))
+		return false;
+	e.f.action = !strcmp(e.action, "off") ? VMP_FENCE_OFF : !strcmp(e.action, "reboot") ? VMP_FENCE_REBOOT : VMP_FENCE_OTHER;
+	e.f.status = !strcmp(status, "success") ? VMP_FENCE_DONE : !strcmp(status, "failed") ? VMP_FENCE_FAILED : VMP_FENCE_PENDING;
+	if (e.f.status != VMP_FENCE_PENDING && (!attr(n, "completed", when, sizeof(when)) || !parse_when(when, &e.f.completed_s)))
+		return false;
+	if (!attr(n, "client", e.client, sizeof(e.client)))
+		e.client[0] = '\0';
+	if (!attr(n, "delegate", e.delegate, sizeof(e.delegate)))
+		e.delegate[0] = '\0';
+	e.f.by_hand = !strcmp(e.delegate, "a human");
+	*ret = e;
+	return true;
+}
+
+static int64_t rank(const struct vmp_pcmk_fence *e)
+{
+	return e->f.status == VMP_FENCE_PENDING ? INT64_MAX : e->f.completed_s;
+}
+
+static void keep_newest(struct vmp_pcmk_history *h, const struct vmp_pcmk_fence *e)
+{
+	unsigned oldest = 0;
+
+	if (h->n < ARRAY_SIZE(h->list)) {
+		h->list[h->n++] = *e;
+		return;
+	}
+	for (unsigned i = 1; i < h->n; i++)
+		if (rank(&h->list[i]) < rank(&h->list[oldest]))
+			oldest = i;
+	if (rank(e) > rank(&h->list[oldest]))
+		h->list[oldest] = *e;
+}
+
+int vmp_fencing_parse(const char *text, size_t len, const char *node, struct vmp_pcmk_history *ret, char *reason, size_t reason_size)
+{
+	static const char tail[] = "</pacemaker-result>";
+	const char *from = memmem(text, len, "<pacemaker-result", strlen("<pacemaker-result"));
+	const char *to = from ? memmem(from, len - (size_t)(from - text), tail, strlen(tail)) : NULL;
+	xmlNode *root, *list, *status;
+
+	if (!to || len > INT_MAX) {
+		snprintf(reason, reason_size, "stonith_admin printed no whole result");
+		return -EBADMSG;
+	}
+	__attribute__((cleanup(xml_doc_free_p))) xmlDoc *doc = xmlReadMemory(from, (int)(to - from + (int)strlen(tail)), "history.xml", NULL,
+									     XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	root = doc ? xmlDocGetRootElement(doc) : NULL;
+	status = child(root, "status");
+	if (!status) {
+		snprintf(reason, reason_size, "what stonith_admin printed is not well-formed XML, or no result");
+		return -EBADMSG;
+	}
+	if (!attr_is(status, "code", "0")) {
+		if (!attr(status, "message", reason, reason_size))
+			snprintf(reason, reason_size, "the fencer does not answer");
+		return -ENOTCONN;
+	}
+	list = child(root, "list");
+	struct vmp_pcmk_history h = {0};
+	for (xmlNode *n = list ? list->children : NULL; n; n = n->next) {
+		struct vmp_pcmk_fence e;
+		char target[256];
+
+		if (!is(n, "fence_event") || (attr(n, "target", target, sizeof(target)) && strcasecmp(target, node)))
+			continue;
+		if (!parse_fence(n, &e)) { /* one that is not understood may be the one that matters */
+			snprintf(reason, reason_size, "the fencer's history has an entry that is not understood");
+			return -EBADMSG;
+		}
+		keep_newest(&h, &e);
+	}
+	*ret = h;
 	return 0;
 }

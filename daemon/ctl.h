@@ -24,7 +24,7 @@
  * Of the operator:
  *   status {pair?} -> {node:{id,name,version,uptime_ms,witness},
  *       cluster:{quorate, corosync:"up|down", pacemaker:"up|absent|unknown", libvirt:"up|down", voters, majority,
- *                regime:"lease|release-only", regime_reason},
+ *                regime:"lease|fencing|release-only", regime_reason},
  *       (on a witness corosync, pacemaker and libvirt are "none")
  *       nodes:[{id, name, voter, online, heard, rtt_us, abstaining, refused, reason, fenced:{from, for}|null}],
  *       pairs:[{name, rsc, epoch, holder:NAME|null, holder_id, lease_left_ms:N|null (known on the holder only), entry_open,

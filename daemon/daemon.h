@@ -15,6 +15,7 @@
 #include "daemon/conf.h"
 #include "daemon/core/agree.h"
 #include "daemon/core/core.h"
+#include "daemon/core/fenced.h"
 #include "daemon/core/trigger.h"
 #include "daemon/ctl.h"
 #include "daemon/domxml.h"
@@ -221,6 +222,23 @@ struct vmp_copy { /* a virtual machine of another node's member, migrated here b
 	pid_t pid;
 };
 
+/* What is known of another node's end (fencing.c). */
+struct vmp_fencing_peer {
+	uint8_t node;          /* 0 = free */
+	struct vmp_sighting seen;
+	uint64_t heard_ns;     /* the word that seen.last_s is about */
+	bool silent;
+	bool asking;
+	uint64_t asked_boot;   /* what the answer under way is about */
+	uint64_t silent_ns, next_ns;
+	uint8_t verdict;       /* enum vmp_fenced_verdict: what the newest look said */
+	char trouble[160];     /* "", or why the fencer could not be asked */
+	uint64_t proven;       /* boot that is over, told to the core; 0 = none */
+	uint64_t proven_ns;
+	char proof[200];
+	bool fed, lied;
+};
+
 struct vmp_why_query; /* group.c */
 struct vmp_remote;    /* group.c */
 
@@ -255,6 +273,9 @@ struct vmp_daemon {
 	uint32_t group[VMP_CLUSTER_MAX_NODES];
 	enum vmp_pcmk_state pcmk_state;
 	struct vmp_cib cib; /* newest seen */
+	bool cib_known;
+	struct vmp_fencing_peer fencing[VMP_MAX_VOTERS];
+	uint64_t fencing_urgent_ns; /* a promote waits until then */
 
 	/* core */
 	bool core_up;
@@ -386,6 +407,17 @@ void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems);
 void vmp_bars_self_fenced(struct vmp_daemon *d); /* what else is to be done then than to end the members */
 void vmp_bars_request(struct vmp_daemon *d, uint64_t token, const json_t *msg);
 void vmp_bars_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);
+
+/* --- fencing.c: what Pacemaker's fencing proves (R3), where guards have no end --- */
+void vmp_fencing_load(struct vmp_daemon *d); /* what this boot's earlier daemon knew */
+void vmp_fencing_heard(struct vmp_daemon *d, uint8_t node, uint64_t boot); /* before the core hears it */
+void vmp_fencing_slow(struct vmp_daemon *d);
+void vmp_fencing_urgent(struct vmp_daemon *d, uint64_t until_ns); /* a promote waits */
+void vmp_fencing_history(void *daemon, const char *node, int64_t asked_s, const struct vmp_pcmk_history *history, int rc, const char *reason);
+const char *vmp_fencing_none(const struct vmp_daemon *d); /* NULL, or why no node is ever fenced here */
+/* Why a node that holds a pair is not known to be gone; NULL when it is heard, known to be gone, or its guards end by themselves. */
+const char *vmp_fencing_why_not(const struct vmp_daemon *d, uint8_t node, char *buf, size_t size);
+void vmp_fencing_problems(const struct vmp_daemon *d, const struct vmp_node_view *nv, json_t *problems);
 
 /* --- signs.c: triggers --- */
 void vmp_signs_init(struct vmp_member *m);

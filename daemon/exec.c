@@ -625,6 +625,8 @@ static void on_message(void *ctx, uint8_t from, uint64_t now_ns, const struct vm
 	if (msg->type == VMP_MSG_MEMBERS && d->corosync_up && d->n_group && !vmp_group_has(d, from))
 		for (unsigned i = 0; i < ev.msg.u.members.n && i < VMP_MAX_PAIRS; i++)
 			ev.msg.u.members.member[i].flags &= (uint8_t)~VMP_MEMBER_READY;
+	if (msg->type == VMP_MSG_HEARTBEAT)
+		vmp_fencing_heard(d, from, msg->u.heartbeat.boot);
 	vmp_exec_feed(d, &ev);
 }
 

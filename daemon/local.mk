@@ -72,6 +72,7 @@ libvmpaird_la_SOURCES += \
 	%D%/cluster.c %D%/cluster.h \
 	%D%/daemon.h \
 	%D%/exec.c \
+	%D%/fencing.c \
 	%D%/group.c \
 	%D%/hostwatch.c %D%/hostwatch.h \
 	%D%/journal.c %D%/journal.h \

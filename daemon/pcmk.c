@@ -26,13 +26,14 @@
 #define CIB_MAX_BYTES (64u << 20)
 #define THREAD_STACK (256u * 1024)
 #define CIB_FILE "cib.xml"
+#define HISTORY_MAX_BYTES (256u << 10)	/* the fencer remembers 500 operations, of all nodes */
 #define INFINITE 1000000u		/* Pacemaker's INFINITY */
 
 /* Work done in a thread of its own, which may block: it owns the job until it hands it to the hub's list. */
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNFENCING } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNFENCING, JOB_FENCING } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -48,6 +49,9 @@ struct job {
 	char cib_node[64];
 	struct vmp_cib *cib;
 	char reason[160];
+	/* JOB_FENCING, of node */
+	struct vmp_pcmk_history *history;
+	int64_t asked_s;
 };
 
 /* Shared by the loop and the threads; the last one to leave frees it, so an end of the daemon waits for no thread. */
@@ -79,7 +83,7 @@ struct pair {
 struct vmp_pcmk {
 	struct vmp_loop_ops ops;
 	struct vmp_pcmk_params par;
-	char node[64], program[256], crm_resource[256], cib_dir[384];
+	char node[64], program[256], crm_resource[256], stonith_admin[256], cib_dir[384];
 	struct hub *hub;
 	uint64_t seq;
 	unsigned running;
@@ -100,6 +104,7 @@ static uint64_t now(struct vmp_pcmk *p)
 static void job_free(struct job *j)
 {
 	free(j->cib);
+	free(j->history);
 	free(j);
 }
 
@@ -254,6 +259,25 @@ static void run_unfencing(struct job *j)
 	j->rc = write_attr(j, attr, NULL);
 }
 
+static void run_fencing(struct job *j)
+{
+	static char opt_history[] = "--history", opt_verbose[] = "--verbose", opt_xml[] = "--output-as=xml";
+	char *argv[] = {j->program, opt_history, j->node, opt_verbose, opt_xml, NULL};
+	CLEANUP_FREE char *text = malloc(HISTORY_MAX_BYTES);
+	j->history = calloc(1, sizeof(*j->history));
+	if (!text || !j->history) {
+		j->rc = -ENOMEM;
+		return;
+	}
+	j->asked_s = time(NULL);
+	j->rc = vmp_proc_run(argv, j->timeout_ms, text, HISTORY_MAX_BYTES);
+	if (j->rc < 0)
+		return;
+	int rc = vmp_fencing_parse(text, strlen(text), j->node, j->history, j->output, sizeof(j->output));
+	if (rc < 0 || j->rc == 0)
+		j->rc = rc;	/* else its exit status, with a history that looks whole */
+}
+
 static void *job_thread(void *data)
 {
 	struct job *j = data;
@@ -265,6 +289,7 @@ static void *job_thread(void *data)
 	case JOB_CLEAN: run_clean(j); break;
 	case JOB_COUNT: run_count(j); break;
 	case JOB_UNFENCING: run_unfencing(j); break;
+	case JOB_FENCING: run_fencing(j); break;
 	}
 	pthread_mutex_lock(&h->lock);
 	if (h->closed) {
@@ -414,7 +439,7 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 
 static void why_failed(const struct job *j, char *reason, size_t size)
 {
-	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : "attrd_updater";
+	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : j->kind == JOB_FENCING ? "stonith_admin" : "attrd_updater";
 	if (j->rc == -ETIMEDOUT)
 		snprintf(reason, size, "%s did not end in time", program);
 	else if (j->output[0])
@@ -651,6 +676,33 @@ static void unfencing_finished(struct vmp_pcmk *p, const struct job *j)
 		p->par.unfencing_done(p->par.data, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
+int vmp_pcmk_fencing(struct vmp_pcmk *p, const char *node)
+{
+	if (!*node || *node == '-' || strlen(node) >= sizeof(((struct job *)0)->node))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_FENCING;
+	strcpy(j->node, node);
+	strcpy(j->program, p->stonith_admin);
+	j->timeout_ms = (int)p->par.deadline_ms;
+	int rc = job_start(p, j);
+	if (rc < 0)
+		job_free(j);
+	return rc;
+}
+
+static void fencing_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	static const struct vmp_pcmk_history none;
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.fencing)
+		p->par.fencing(p->par.data, j->node, j->asked_s, j->rc ? &none : j->history, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
 /* --- CIB --- */
 
 static void cib_start(struct vmp_pcmk *p)
@@ -674,7 +726,7 @@ static void cib_start(struct vmp_pcmk *p)
 static bool cib_same(const struct vmp_cib *a, const struct vmp_cib *b)
 {
 	return a->stonith_enabled == b->stonith_enabled && a->maintenance_mode == b->maintenance_mode && a->n_pairs == b->n_pairs &&
-	       a->n_skipped == b->n_skipped && !memcmp(a->pairs, b->pairs, a->n_pairs * sizeof(a->pairs[0])) &&
+	       a->n_power == b->n_power && a->n_cut == b->n_cut && !strcmp(a->power, b->power) && a->n_skipped == b->n_skipped && !memcmp(a->pairs, b->pairs, a->n_pairs * sizeof(a->pairs[0])) &&
 	       a->n_nodes == b->n_nodes && !memcmp(a->nodes, b->nodes, a->n_nodes * sizeof(a->nodes[0]));
 }
 
@@ -762,6 +814,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_CLEAN: clean_finished(p, j); break;
 		case JOB_COUNT: count_finished(p, j); break;
 		case JOB_UNFENCING: unfencing_finished(p, j); break;
+		case JOB_FENCING: fencing_finished(p, j); break;
 		}
 		job_free(j);
 	}
@@ -773,13 +826,14 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 {
 	const char *program = params->attrd_updater ? params->attrd_updater : "/usr/sbin/attrd_updater";
 	const char *crm_resource = params->crm_resource ? params->crm_resource : "/usr/sbin/crm_resource";
+	const char *stonith_admin = params->stonith_admin ? params->stonith_admin : "/usr/sbin/stonith_admin";
 	const char *dir = params->cib_dir ? params->cib_dir : "/var/lib/pacemaker/cib";
 	struct vmp_pcmk *p = NULL;
 	struct hub *h = NULL;
 	int rc;
 
 	if (!params->node || !*params->node || strlen(params->node) >= sizeof(p->node) || strlen(program) >= sizeof(p->program) ||
-	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(dir) >= sizeof(p->cib_dir)) {
+	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(stonith_admin) >= sizeof(p->stonith_admin) || strlen(dir) >= sizeof(p->cib_dir)) {
 		snprintf(reason, reason_size, "node name or path too long");
 		return -EINVAL;
 	}
@@ -797,6 +851,7 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 	strcpy(p->node, params->node);
 	strcpy(p->program, program);
 	strcpy(p->crm_resource, crm_resource);
+	strcpy(p->stonith_admin, stonith_admin);
 	strcpy(p->cib_dir, dir);
 	p->hub = h;
 	p->wd = -1;

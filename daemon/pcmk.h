@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Pacemaker, as far as the daemon talks to it: promotion scores and bans are written by attrd_updater, failures that are over cleaned by
- * crm_resource, in short-lived processes; the CIB's file is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are
+ * crm_resource, the fencer's history is asked for by stonith_admin, in short-lived processes; the CIB's file is watched for what decides whether a pair is managed. Nothing here blocks the loop: processes are
  * started and awaited, and the CIB is read and parsed, in short-lived threads of ordinary priority, whose results come back through an
  * eventfd.
  *
@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/fenced.h"
 #include "internal/loopops.h"
 
 #define VMP_PCMK_MAX_PAIRS	64
@@ -49,6 +50,8 @@ struct vmp_cib {
 	uint64_t admin_epoch, epoch, num_updates;
 	bool stonith_enabled;
 	bool maintenance_mode;		/* whole cluster */
+	unsigned n_power, n_cut;	/* fence devices that are enabled: fence_vmpair (cut), and all others (sbd's watchdog is one) */
+	char power[128];		/* names of the others, for people; "..." where there are more */
 	unsigned n_nodes;
 	struct vmp_cib_node nodes[VMP_CIB_MAX_NODES];
 	unsigned n_pairs;
@@ -59,6 +62,25 @@ struct vmp_cib {
 /* Pure: the CIB's text (without status section, as on disk) seen by node `node`. 0, -EBADMSG with a reason. */
 int vmp_cib_parse(const char *xml, size_t len, const char *node, struct vmp_cib *ret, char *reason, size_t reason_size);
 
+/* One operation of the fencer against a node. */
+struct vmp_pcmk_fence {
+	struct vmp_fence f;
+	char action[16], client[64], delegate[64];	/* delegate: the node that executed it; "" while pending */
+};
+
+#define VMP_PCMK_MAX_FENCES 32
+
+struct vmp_pcmk_history {
+	unsigned n;			/* the newest, in any order */
+	struct vmp_pcmk_fence list[VMP_PCMK_MAX_FENCES];
+};
+
+/*
+ * Pure: what "stonith_admin --history NODE --verbose --output-as=xml" printed, warnings before or behind it passed over. Only operations
+ * against `node`. 0, -ENOTCONN with what the fencer or the tool says, -EBADMSG with a reason. Without --verbose 2.1.5 prints the newest success only.
+ */
+int vmp_fencing_parse(const char *text, size_t len, const char *node, struct vmp_pcmk_history *ret, char *reason, size_t reason_size);
+
 struct vmp_pcmk;
 
 struct vmp_pcmk_params {
@@ -66,6 +88,7 @@ struct vmp_pcmk_params {
 	const char *node;		/* own node name */
 	const char *attrd_updater;	/* NULL = /usr/sbin/attrd_updater */
 	const char *crm_resource;	/* NULL = /usr/sbin/crm_resource */
+	const char *stonith_admin;	/* NULL = /usr/sbin/stonith_admin */
 	const char *cib_dir;		/* NULL = /var/lib/pacemaker/cib; may come into being later */
 	uint32_t deadline_ms;		/* 0 = 5000, per process */
 	uint32_t refresh_ms;		/* 0 = 300000 */
@@ -78,6 +101,8 @@ struct vmp_pcmk_params {
 	void (*clean_done)(void *data, const char *pair, uint32_t count, int rc, const char *reason);
 	void (*count_done)(void *data, const char *pair, int rc, const char *reason);
 	void (*unfencing_done)(void *data, int rc, const char *reason);
+	/* asked_s: wall clock just before the fencer was asked. rc -errno with a reason: history is empty and means nothing */
+	void (*fencing)(void *data, const char *node, int64_t asked_s, const struct vmp_pcmk_history *history, int rc, const char *reason);
 	void (*cib)(void *data, const struct vmp_cib *cib);				/* content changed; valid during the call */
 	void (*cib_error)(void *data, const char *reason);
 };
@@ -118,6 +143,8 @@ int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc);
  * Tried once; unfencing_done tells. 0 or -errno.
  */
 int vmp_pcmk_unfencing(struct vmp_pcmk *p);
+/* What this node's fencer remembers of a node. Tried once; fencing tells. 0, -EINVAL, -errno. */
+int vmp_pcmk_fencing(struct vmp_pcmk *p, const char *node);
 enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p);
 
 uint64_t vmp_pcmk_deadline_ns(const struct vmp_pcmk *p);

@@ -192,6 +192,7 @@ static void do_promote(struct vmp_daemon *d, uint64_t token, const char *pair, j
 		vmp_group_forward(d, 0, "switchover", m->name);
 	ev.pair = m->id;
 	ev.deadline_ns = now + (timeout_ms ? timeout_ms * 8 / 10 : 20000) * ms_ns;
+	vmp_fencing_urgent(d, ev.deadline_ns); /* T4, R3: Pacemaker promotes once it has fenced */
 	vmp_exec_op(d, VMP_OP_PROMOTE, token, &ev);
 }
 
@@ -265,16 +266,24 @@ static json_t *node_status(struct vmp_daemon *d)
 static json_t *cluster_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
 {
 	const char *pcmk = d->pcmk_state == VMP_PCMK_UP ? "up" : d->pcmk_state == VMP_PCMK_ABSENT ? "absent" : "unknown";
-	bool fast = d->core_up && nv->fast_node_loss;
+	bool fast = d->core_up && nv->fast_node_loss, two = nv->n == 2;
+	const char *none = vmp_fencing_none(d);
+	char why[320];
 
+	if (fast)
+		snprintf(why, sizeof(why), "three or more voters: a lost node's leases run out");
+	else if (two && d->cib_known && !none)
+		snprintf(why, sizeof(why), "two voters: pairs of a lost node move when Pacemaker has fenced it (device: %s)", d->cib.power);
+	else if (two)
+		snprintf(why, sizeof(why), "two voters: which one is lost cannot be told without a third, nor by fencing%s%s (vmpaird(8), WITNESS)",
+			 none ? ": " : "", none ? none : "");
+	else
+		snprintf(why, sizeof(why), "%s", nv->n == 1 ? "one voter: no other node is asked, and none takes over" :
+							     "no voter set yet: all nodes must have been seen once");
 	return json_pack("{s:b s:s s:s s:s s:i s:i s:i s:s s:s}", "quorate", d->quorate, "corosync", d->as_witness ? "none" :
 			 d->corosync_up ? "up" : "down", "pacemaker", d->as_witness ? "none" : pcmk, "libvirt", d->as_witness ? "none" :
 			 d->libvirt_up ? "up" : "down", "voters", nv->n, "majority", nv->m, "heard",
-			 nv->heard, "regime", fast ? "lease" : "release-only", "regime_reason",
-			 fast ? "three or more voters: a lost node's leases run out" :
-				nv->n == 0 ? "no voter set yet: all nodes must have been seen once" :
-				nv->n == 1 ? "one voter: no other node is asked, and none takes over" :
-					     "two voters: which one is lost cannot be told without a third (vmpaird(8), WITNESS)");
+			 nv->heard, "regime", fast ? "lease" : two && d->cib_known && !none ? "fencing" : "release-only", "regime_reason", why);
 }
 
 /* What was refused, by cause. */
@@ -549,8 +558,9 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 		json_array_append_new(problems, json_sprintf("this voter abstains%s: %u of %u others have answered", nv.cold_wait ?
 							     " (cold start, all voters are needed)" : "", nv.answered, nv.n ? nv.n - 1 : 0));
 	vmp_witness_problems(d, &nv, problems);
-	if (d->core_up && !nv.fast_node_loss)
-		json_array_append_new(problems, json_string("fewer than three voters: no fast failover after the loss of a node"));
+	vmp_fencing_problems(d, &nv, problems);
+	if (d->core_up && nv.n < 2)
+		json_array_append_new(problems, json_string("fewer than two voters: no takeover after the loss of a node"));
 	vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "",
 		      json_pack("{s:o s:o s:o s:o s:o}", "node", node_status(d), "cluster", cluster_status(d, &nv), "nodes",
 				nodes_status(d, &nv), "pairs", pairs, "problems", problems));
@@ -700,12 +710,15 @@ void vmp_request_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, 
 	const char *text = rc ? vmp_reason_text(reason) : "";
 	json_int_t took_ms = (json_int_t)((vmp_now_ns() - op->begun_ns) / ms_ns);
 	struct vmp_pair_view v = { 0 };
-	char where[160];
+	char where[400];
 
 	if (m)
 		vmp_member_view(m, &v);
 	switch (op->kind) {
 	case VMP_OP_PROMOTE:
+		if (rc == -ETIMEDOUT && (reason == VMP_REASON_GUARD || reason == VMP_REASON_NO_MAJORITY || reason == VMP_REASON_TIMEOUT) &&
+		    vmp_fencing_why_not(d, v.reg.promised.node, where, sizeof(where)))
+			text = where;
 		if (m && rc == 0) {
 			m->told = VMP_TOLD_PROMOTED;
 			vmp_journal_add(d->journal, m->name, v.epoch, "agreed", "Pacemaker promoted %s", d->node_name);

@@ -52,8 +52,10 @@ static void on_slow(void *data)
 {
 	struct vmp_daemon *d = data;
 
-	if (d->core_up)
+	if (d->core_up) {
 		vmp_member_slow(d);
+		vmp_fencing_slow(d);
+	}
 	vmp_copies_slow(d);
 	sd_notify(0, "WATCHDOG=1");
 	vmp_loop_timer(d->loop, &d->slow_timer, vmp_now_ns() + SLOW_MS * ms_ns, on_slow, d);
@@ -155,7 +157,10 @@ static void on_unfencing_done(void *data, int rc, const char *reason)
 
 static void on_cib(void *data, const struct vmp_cib *cib)
 {
-	vmp_member_cib(data, cib);
+	struct vmp_daemon *d = data;
+
+	vmp_member_cib(d, cib);
+	d->cib_known = true;
 }
 
 static void on_cib_error(void *data, const char *reason)
@@ -212,7 +217,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unfencing_done = on_unfencing_done, .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unfencing_done = on_unfencing_done, .fencing = vmp_fencing_history, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;
@@ -231,6 +236,8 @@ void vmp_run_identified(struct vmp_daemon *d)
 		vmp_loop_stop(d->loop);
 		return;
 	}
+	if (first && !d->as_witness)
+		vmp_fencing_load(d);
 	if (first) {
 		r = d->as_witness ? 0 : vmp_pcmk_new(&d->pcmk, &pp, reason, sizeof(reason));
 		if (r < 0)

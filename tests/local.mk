@@ -305,7 +305,7 @@ EXTRA_DIST += %D%/unit/domxml
 
 # --- agents, command line, control ---
 if UNIT_TESTS
-AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_cli %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_pairparam %D%/unit/test_pcmk %D%/unit/test_trigger
+AGENT_UNIT_TESTS = %D%/unit/test_agent %D%/unit/test_agree %D%/unit/test_cli %D%/unit/test_ctl %D%/unit/test_facts %D%/unit/test_fenced %D%/unit/test_pairparam %D%/unit/test_pcmk %D%/unit/test_trigger
 check_PROGRAMS += $(AGENT_UNIT_TESTS)
 TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_agent_SOURCES = %D%/unit/test_agent.c %D%/unit/pollloop.c %D%/unit/pollloop.h
@@ -332,6 +332,10 @@ TESTS += $(AGENT_UNIT_TESTS)
 %C%_unit_test_facts_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_facts_CFLAGS = $(TEST_CFLAGS)
 %C%_unit_test_facts_LDADD = libvmpctl.la $(JANSSON_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_fenced_SOURCES = %D%/unit/test_fenced.c
+%C%_unit_test_fenced_CPPFLAGS = $(TEST_CPPFLAGS)
+%C%_unit_test_fenced_CFLAGS = $(TEST_CFLAGS)
+%C%_unit_test_fenced_LDADD = libvmpaird.la $(CMOCKA_LIBS)
 %C%_unit_test_pcmk_SOURCES = %D%/unit/test_pcmk.c %D%/unit/pollloop.c %D%/unit/pollloop.h
 %C%_unit_test_pcmk_CPPFLAGS = $(TEST_CPPFLAGS)
 %C%_unit_test_pcmk_CFLAGS = $(TEST_CFLAGS)

@@ -100,12 +100,12 @@ void vmp_bar_tell(struct vmp_step *s, uint8_t to, uint8_t node)
 	vmp_send(s, to, msg);
 }
 
-/* The register of a node has a new state. */
-void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p)
+/* The register of a node has a new state. Not by its seq: a node that was away learns of it only when it is confirmed already. */
+void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p, uint64_t was)
 {
 	const struct vmp_state *st = &p->reg.state;
 
-	if (st->seq > 1)
+	if (st->epoch == was)
 		return;		/* the same, confirmed */
 	vmp_note(s, NULL, in_force(st) ? VMP_NOTE_BARRED : VMP_NOTE_UNBARRED, vmp_pair_bar_node(p->id), st->holder, st->holder_member);
 	s->c->bar_due = true;

@@ -1115,6 +1115,7 @@ void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_no
 	}
 	ret->cold_wait = c->rec.abstaining && c->rec.waited && c->rec.colds;
 	ret->fast_node_loss = c->config.n >= 3;
+	ret->endless = vmp_timers_static(c) || c->from_static;
 	ret->settled = c->settled;
 	ret->change = c->change.phase;
 	ret->change_node = c->change.requested ? c->change.node : 0;
@@ -1122,5 +1123,6 @@ void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_no
 	for (v = 0; v < c->config.n; v++) {
 		ret->heard += vmp_peer_alive(c, v, now_ns);
 		ret->heard_ns[v] = c->peer[v].heard_ns;
+		ret->boot[v] = c->peer[v].boot;
 	}
 }

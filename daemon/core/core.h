@@ -690,11 +690,13 @@ struct vmp_node_view {
 	uint8_t answered;		/* abstaining: voters that answered our read */
 	uint8_t other_wish;		/* first start: a node that waits for other nodes than we do, so that nothing is formed; 0 none */
 	bool fast_node_loss;		/* false: fewer than three voters (T1, T2) */
+	bool endless;			/* guards have no end (T1, T3): after the loss of a node only a verified fence (R3) clears them */
 	bool settled;			/* M2 is through with this version */
 	uint8_t change;			/* enum vmp_change_phase: what this node does about the voter set */
 	uint8_t change_node;		/* node being added or removed by it, 0 none */
 	struct vmp_config config;
 	uint64_t heard_ns[VMP_MAX_VOTERS];	/* by voter index */
+	uint64_t boot[VMP_MAX_VOTERS];		/* that each said last; 0: not heard since this daemon started */
 };
 
 int vmp_core_pair_view(const struct vmp_core *c, uint64_t pair, uint64_t now_ns, struct vmp_pair_view *ret);

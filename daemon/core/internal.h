@@ -103,7 +103,7 @@ void vmp_on_unhold(struct vmp_step *s, unsigned int v, const struct vmp_msg_hold
 bool vmp_barred(const struct vmp_core *c, uint8_t node);
 uint64_t vmp_bar_remain(const struct vmp_core *c, uint8_t node, uint64_t now);
 void vmp_bar_tell(struct vmp_step *s, uint8_t to, uint8_t node);
-void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p);
+void vmp_bar_changed(struct vmp_step *s, const struct vmp_pair *p, uint64_t was);	/* was: epoch of the state before */
 void vmp_bar_init(struct vmp_core *c);
 void vmp_on_bar(struct vmp_step *s, const struct vmp_event *ev);
 void vmp_bar_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g);

@@ -12,6 +12,7 @@ VMP_CORE_SOURCES = \
 	%D%/core_str.c
 libvmpcore_la_SOURCES = $(VMP_CORE_SOURCES) \
 	%D%/agree.c %D%/agree.h \
+	%D%/fenced.c %D%/fenced.h \
 	%D%/trigger.c %D%/trigger.def %D%/trigger.h \
 	%D%/core.h \
 	%D%/internal.h \

@@ -132,9 +132,11 @@ static void finish(struct vmp_step *s, bool cold)
 			continue;
 		merge_promised(&p->reg.promised, &rec->reg[i].promised);
 		if (vmp_state_cmp(&rec->reg[i].state, &p->reg.state) > 0) {
+			uint64_t was = p->reg.state.epoch;
+
 			p->reg.state = rec->reg[i].state;
 			if (vmp_pair_is_bar(p->id))
-				vmp_bar_changed(s, p);
+				vmp_bar_changed(s, p, was);
 		} else if (!vmp_state_cmp(&rec->reg[i].state, &p->reg.state)) {
 			p->reg.state.cold |= rec->reg[i].state.cold;
 		}

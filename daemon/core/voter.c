@@ -56,6 +56,7 @@ bool vmp_eligible(const struct vmp_core *c, const struct vmp_pair *p, uint8_t no
 bool vmp_merge_state(struct vmp_step *s, struct vmp_pair *p, const struct vmp_state *state)
 {
 	int cmp = vmp_state_cmp(state, &p->reg.state);
+	uint64_t was = p->reg.state.epoch;
 
 	if (cmp < 0 || !state->epoch)
 		return false;
@@ -72,7 +73,7 @@ bool vmp_merge_state(struct vmp_step *s, struct vmp_pair *p, const struct vmp_st
 	}
 	vmp_persist(s, p);
 	if (vmp_pair_is_bar(p->id))
-		vmp_bar_changed(s, p);
+		vmp_bar_changed(s, p, was);
 	vmp_check_higher(s, p);
 	return true;
 }
@@ -237,6 +238,7 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 	enum vmp_reason reason = VMP_REASON_NONE;
 	struct vmp_promised *pr;
 	struct vmp_msg *msg;
+	uint64_t was;
 	int cmp;
 
 	if (vmp_pair_is_bar(put->pair) && st->sync_node && st->sync_node != vmp_pair_bar_node(put->pair))
@@ -266,6 +268,7 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 	}
 	if (st->epoch > pr->epoch)
 		*pr = (struct vmp_promised){ .epoch = st->epoch, .boot = put->boot, .node = node };
+	was = p->reg.state.epoch;
 	p->reg.state = *st;
 	if (!BUG(c, NO_GUARD))
 		vmp_guard(s, p);
@@ -280,7 +283,7 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 		msg->u.put_ok.remain_ns = vmp_bar_remain(c, st->sync_node, s->now);
 	vmp_send(s, node, msg);
 	if (vmp_pair_is_bar(p->id) && cmp)
-		vmp_bar_changed(s, p);
+		vmp_bar_changed(s, p, was);
 	vmp_check_higher(s, p);
 	vmp_pair_run(s, p);
 }

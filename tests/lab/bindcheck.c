@@ -4,6 +4,7 @@
  *
  * Reads the binding logs of all nodes (one clock) and proves that no two nodes had a pair's entry open at once. Lines:
  *   BOOTTIME_NS open|refresh|close|adopt PAIR EPOCH EXPIRY_NS
+ *   BOOTTIME_NS off - 0 0		written by the lab: the whole node has lost its power, and whatever was open there is gone
  * Each line is a store of the expiry word: from then on the entry is open until EXPIRY_NS or until the node's next store
  * for the pair, whichever comes first (close stores 0; adopt tells the word found at the start). Further rules: an open
  * carries an epoch above every epoch any other node opened before, and not below the node's own; a node's times never
@@ -27,7 +28,14 @@ struct store {
 	char pair[64];
 };
 
+struct off {
+	uint64_t at;
+	unsigned int node;
+};
+
 static struct store *stores;
+static struct off *offs;
+static size_t n_offs;
 static size_t n_stores, room;
 static char **node_names;
 static unsigned int broken;
@@ -60,7 +68,8 @@ static bool read_log(unsigned int node, const char *path)
 			break;
 		if (sscanf(text, "%" SCNu64 " %15s %63s %" SCNu64 " %" SCNu64 " %n", &s.at, op, s.pair, &s.epoch, &s.expiry,
 			   &end) != 5 || text[end] != '\0' ||
-		    (strcmp(op, "open") && strcmp(op, "refresh") && strcmp(op, "close") && strcmp(op, "adopt"))) {
+		    (strcmp(op, "open") && strcmp(op, "refresh") && strcmp(op, "close") && strcmp(op, "adopt") &&
+		     (strcmp(op, "off") || strcmp(s.pair, "-")))) {
 			fprintf(stderr, "bindcheck: %s:%u: not a line of a binding log\n", path, line);
 			ok = false;
 			break;
@@ -70,6 +79,13 @@ static bool read_log(unsigned int node, const char *path)
 			broken++;
 		}
 		before = s.at;
+		if (!strcmp(op, "off")) {
+			offs = reallocarray(offs, n_offs + 1, sizeof(*offs));
+			if (!offs)
+				abort();
+			offs[n_offs++] = (struct off){.at = s.at, .node = node};
+			continue;
+		}
 		s.op = op[0];
 		if (s.op == 'c')
 			s.expiry = 0;
@@ -124,6 +140,9 @@ static void node_rules(void)
 		if (next && (strcmp(next->pair, s->pair) || next->node != s->node))
 			next = NULL;
 		s->until = next && next->at < s->expiry ? next->at : s->expiry;
+		for (size_t k = 0; k < n_offs; k++)
+			if (offs[k].node == s->node && offs[k].at >= s->at && offs[k].at < s->until)
+				s->until = offs[k].at;
 		if (first)
 			epoch = 0;
 		switch (s->op) {
@@ -226,6 +245,7 @@ int main(int argc, char **argv)
 	}
 	printf("%zu stores, %zu opens, %zu pairs, %u broken rules\n", n_stores, opens, pairs, broken);
 	free(stores);
+	free(offs);
 	free(node_names);
 	if (!ok || (!opens && !empty_ok))
 		return 2;

@@ -22,7 +22,7 @@ expect() { # expect STATUS PATTERN TITLE N1_LINES N2_LINES
 	fi
 }
 failed=0
-echo 1..14
+echo 1..17
 
 expect 0 '2 opens' 'hand-over after close' \
 	'100 open p1 257 250\n120 refresh p1 257 270\n130 close p1 257 0\n' '131 open p1 514 300\n'
@@ -42,6 +42,11 @@ expect 1 'open at once' 'an adopted word counts' '100 adopt p1 0 250\n' '200 ope
 expect 0 ' 0 broken' 'a new process goes on with the epoch of the old one' \
 	'100 open p1 257 150\n120 adopt p1 0 150\n130 refresh p1 257 170\n180 open p1 257 200\n' ''
 expect 1 'epoch 257 opened after 257' 'one epoch is never opened by two' '100 open p1 257 150\n' '160 open p1 257 170\n'
+expect 0 ' 0 broken' 'a node without power has nothing open' \
+	'100 open p1 257 250\n100 open p2 257 250\n150 off - 0 0\n' '151 open p1 514 300\n151 open p2 514 300\n'
+expect 1 'open at once on n1 (line 1)' 'but had until then' '100 open p1 257 250\n150 off - 0 0\n' '149 open p1 514 300\n'
+expect 1 'open at once on n2' 'and only that node, and only what was open before' \
+	'100 open p1 257 120\n150 off - 0 0\n300 open p1 769 400\n' '160 open p1 514 310\n'
 expect 2 'not a line' 'garbage is refused' '100 open p1 257 250\nhello\n' ''
 expect 2 ' 0 opens' 'nothing proves nothing; a torn last line is left out' '' '100 open p1 2'
 exit $failed

@@ -1051,6 +1051,46 @@ static void lifted_bar_ends_members(void **state)
 	assert_int_equal(world.ended[1], 1);
 }
 
+static unsigned int noted(uint8_t note)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < world.out.n_actions; i++)
+		n += world.out.action[i].type == VMP_ACT_NOTE && world.out.action[i].code == note;
+	return n;
+}
+
+/* A node that learns of a bar when it was confirmed already says so all the same, once for each. */
+static void bar_heard_of_late(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_HEARTBEAT);
+	struct vmp_msg_heartbeat *hb = &ev.msg.u.heartbeat;
+
+	(void)state;
+	world_new(3, false);
+	world_run(50);
+	hb->inc = 7;
+	hb->seq = 1;
+	hb->boot = 0xb2;
+	hb->n_states = 1;
+	hb->state[0] = (struct vmp_pair_state){ VMP_PAIR_BAR(1), { .epoch = 9 << 8 | 2, .seq = 2, .holder = 2, .sync_node = 1,
+								   .sync_member = 9 << 8 | 2, .holder_member = VMP_BAR_BY_AGENT } };
+	world_event(3, ev);
+	assert_int_equal(noted(VMP_NOTE_BARRED), 1);
+	assert_true(barred(3, 1));
+	hb->state[0].state.seq = 3;
+	world_event(3, ev);
+	assert_int_equal(noted(VMP_NOTE_BARRED), 0);
+	hb->state[0].state = (struct vmp_state){ .epoch = 10 << 8 | 2, .seq = 1, .holder = 2, .sync_member = 9 << 8 | 2 };
+	world_event(3, ev);
+	assert_int_equal(noted(VMP_NOTE_UNBARRED), 1);
+	/* and the node itself acts on it in the same instant, not with its next heartbeat */
+	hb->state[0].state = (struct vmp_state){ .epoch = 11 << 8 | 2, .seq = 2, .holder = 2, .sync_node = 1, .sync_member = 11 << 8 | 2 };
+	world_event(1, ev);
+	assert_int_equal(noted(VMP_NOTE_BARRED), 1);
+	assert_true(vmp_core_deadline(&world.core[1]) <= world.now);
+}
+
 /* With two voters leases have no end (T1): only the node itself, or its verified end, lets a bar be answered for. */
 static void bar_with_two_voters(void **state)
 {
@@ -1146,7 +1186,7 @@ int main(void)
 		cmocka_unit_test(config_write_fails), cmocka_unit_test(bar_waits_for_the_gate),
 		cmocka_unit_test(barred_node_closes_and_stays_out), cmocka_unit_test(bar_in_minority),
 		cmocka_unit_test(bar_outlives_daemons_and_hosts), cmocka_unit_test(lifted_bar_ends_members),
-		cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
+		cmocka_unit_test(bar_heard_of_late), cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
 		cmocka_unit_test(late_holder_keeps_its_standby), cmocka_unit_test(late_standby_listens_first),
 	};
 

@@ -21,13 +21,16 @@
 #define MS UINT64_C(1000000)
 
 struct world {
-	char dir[64], program[96], crm_resource[200], cib_dir[96];
+	char dir[64], program[96], crm_resource[200], stonith_admin[200], cib_dir[96];
 	struct pollloop *loop;
 	struct vmp_pcmk *p;
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
 	int count_rc;
-	unsigned cleans, counts, unfencings;
+	unsigned cleans, counts, unfencings, histories;
+	struct vmp_pcmk_history history;
+	int64_t history_asked_s;
+	int history_rc;
 	uint32_t clean_count;
 	bool banned;
 	enum vmp_pcmk_state state;
@@ -91,6 +94,18 @@ static void on_unfencing_done(void *data, int rc, const char *reason)
 	w->unfencings++;
 }
 
+static void on_fencing(void *data, const char *node, int64_t asked_s, const struct vmp_pcmk_history *history, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_string_equal(node, "n2");
+	assert_true((rc == 0) == !*reason);
+	assert_true(rc == 0 || history->n == 0);
+	w->history = *history;
+	w->history_asked_s = asked_s;
+	w->history_rc = rc;
+	w->histories++;
+}
+
 static void on_cib(void *data, const struct vmp_cib *cib)
 {
 	struct world *w = data;
@@ -149,6 +164,7 @@ static struct world *prepare(void)
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->program, sizeof(w->program), "%s/attrd_updater", w->dir);
 	snprintf(w->crm_resource, sizeof(w->crm_resource), "%s/crm_resource", w->dir);
+	snprintf(w->stonith_admin, sizeof(w->stonith_admin), "%s/stonith_admin", w->dir);
 	snprintf(w->cib_dir, sizeof(w->cib_dir), "%s/cib", w->dir);
 	/* "fail": as without Pacemaker; "hang": never ends */
 	put(w, "attrd_updater",
@@ -156,6 +172,7 @@ static struct world *prepare(void)
 	    "[ -e $d/hang ] && { echo hung >> $d/log; exec sleep 1000; }\necho \"$*\" >> $d/log\n"
 	    "case \"$*\" in *-Q) [ -e $d/count ] && echo \"name=\\\"x\\\" host=\\\"n1\\\" value=\\\"$(cat $d/count)\\\"\" ;; esac\n", w->dir);
 	put(w, "crm_resource", "#!/bin/sh\n[ -e %s/fail ] && exit 102\necho \"crm_resource $*\" >> %s/log\n", w->dir, w->dir);
+	put(w, "stonith_admin", "#!/bin/sh\nd=%s\n[ -e $d/hang ] && exec sleep 1000\necho \"stonith_admin $*\" >> $d/log\ncat $d/history\n[ ! -e $d/fail ]\n", w->dir);
 	w->loop = pollloop_new();
 	return w;
 }
@@ -165,7 +182,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 	char reason[128];
 	struct vmp_pcmk_params par = {
 		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unfencing_done = on_unfencing_done,
-		.crm_resource = w->crm_resource, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
+		.fencing = on_fencing, .stonith_admin = w->stonith_admin, .crm_resource = w->crm_resource, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
 	assert_int_equal(vmp_pcmk_new(&w->p, &par, reason, sizeof(reason)), 0);
@@ -303,6 +320,14 @@ static int setup_short(void **state)
 	return 0;
 }
 
+static int setup_second(void **state)
+{
+	struct world *w = prepare();
+	create(w, 1000, 0);
+	*state = w;
+	return 0;
+}
+
 static void periodic_refresh(void **state)
 {
 	struct world *w = *state;
@@ -398,6 +423,42 @@ static void cib_simple(void **state)
 	assert_string_equal(c.pairs[0].clone, "web-clone");
 	assert_true(c.pairs[0].managed && c.pairs[0].enabled && !c.pairs[0].maintenance && !c.pairs[0].frozen);
 	assert_true(c.stonith_enabled);
+}
+
+static void cib_fence_devices(void **state)
+{
+	(void)state;
+	static const char power[] = "<primitive id=\"%s\" class=\"stonith\" type=\"fence_ipmilan\"/>";
+	char many[4096] = CIB_HEAD "<resources>";
+	struct vmp_cib c = parse(CIB_HEAD "<resources><primitive id=\"cut\" class=\"stonith\" type=\"fence_vmpair\"/>"
+		"<primitive id=\"off\" class=\"stonith\" type=\"fence_ipmilan\">" META("m", "target-role", "Stopped") "</primitive>"
+		"<primitive id=\"x\" class=\"ocf\" provider=\"heartbeat\" type=\"Dummy\"/></resources>" CIB_TAIL);
+	assert_int_equal(c.n_cut, 1);
+	assert_int_equal(c.n_power, 0);
+	assert_string_equal(c.power, "");
+	assert_int_equal(c.n_pairs + c.n_skipped, 0);
+	c = parse(CIB_HEAD "<crm_config>" OPTION("o", "stonith-watchdog-timeout", "10") "</crm_config><resources>"
+		"<template id=\"t\" class=\"stonith\" type=\"fence_vmpair\"/><primitive id=\"cut\" template=\"t\"/>"
+		"<template id=\"u\" class=\"stonith\" type=\"fence_ipmilan\"/><group id=\"g\"><primitive id=\"ipmi-a\" template=\"u\"/></group>"
+		"<clone id=\"k\"><primitive id=\"pdu\" class=\"stonith\" type=\"fence_apc\"/></clone></resources>" CIB_TAIL);
+	assert_int_equal(c.n_cut, 1);
+	assert_int_equal(c.n_power, 3);
+	assert_string_equal(c.power, "watchdog, ipmi-a, pdu");
+	c = parse(CIB_HEAD "<crm_config>" OPTION("o", "stonith-watchdog-timeout", "0") OPTION("p", "stonith-enabled", "false") "</crm_config>" CIB_TAIL);
+	assert_int_equal(c.n_power, 0);
+	assert_false(c.stonith_enabled);
+	for (int i = 0; i < 30; i++) {
+		char name[16];
+		snprintf(name, sizeof(name), "power-%d", i);
+		snprintf(many + strlen(many), sizeof(many) - strlen(many), power, name);
+	}
+	strcat(many, "</resources>" CIB_TAIL);
+	c = parse(many);
+	assert_int_equal(c.n_power, 30);
+	assert_int_equal(strncmp(c.power, "power-0, power-1, ", 18), 0);
+	assert_string_equal(c.power + strlen(c.power) - 5, ", ...");
+	assert_non_null(strstr(c.power, ", power-9, "));
+	assert_null(strstr(c.power, "..., "));
 }
 
 static void cib_frozen(void **state)
@@ -577,6 +638,42 @@ static void one_failure_more_is_counted(void **state)
 	assert_int_equal(vmp_pcmk_count(w->p, "web", ""), -EINVAL);
 }
 
+static void history_is_asked_for(void **state)
+{
+	struct world *w = *state;
+	time_t before = time(NULL);
+	put(w, "history", "<pacemaker-result><list count=\"1\"><fence_event action=\"off\" target=\"n2\" status=\"success\" client=\"c\" delegate=\"n1\" "
+	    "completed=\"2026-11-22 07:32:56Z\"/></list><status code=\"0\"/></pacemaker-result>\n");
+	assert_int_equal(vmp_pcmk_fencing(w->p, "n2"), 0);
+	wait_count(w, &w->histories, 1);
+	assert_int_equal(w->history_rc, 0);
+	assert_int_equal(w->history.n, 1);
+	assert_int_equal(w->history.list[0].f.action, VMP_FENCE_OFF);
+	assert_in_range(w->history_asked_s, before, time(NULL));
+	assert_string_equal(calls(w), "stonith_admin --history n2 --verbose --output-as=xml\n");
+	/* it fails, whatever it has printed; prints too little; does not end */
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_fencing(w->p, "n2"), 0);
+	wait_count(w, &w->histories, 2);
+	assert_int_equal(w->history_rc, -ECOMM);
+	drop(w, "fail");
+	put(w, "history", "<pacemaker-result>");
+	assert_int_equal(vmp_pcmk_fencing(w->p, "n2"), 0);
+	wait_count(w, &w->histories, 3);
+	assert_int_equal(w->history_rc, -EBADMSG);
+	put(w, "hang", "x");
+	assert_int_equal(vmp_pcmk_fencing(w->p, "n2"), 0);
+	wait_count(w, &w->histories, 4);
+	assert_int_equal(w->history_rc, -ETIMEDOUT);
+	drop(w, "hang");
+	drop(w, "stonith_admin");
+	assert_int_equal(vmp_pcmk_fencing(w->p, "n2"), 0);
+	wait_count(w, &w->histories, 5);
+	assert_int_equal(w->history_rc, -ENOENT);
+	assert_int_equal(vmp_pcmk_fencing(w->p, ""), -EINVAL);
+	assert_int_equal(vmp_pcmk_fencing(w->p, "--cleanup"), -EINVAL);
+}
+
 static void cib_file_is_watched(void **state)
 {
 	struct world *w = *state;
@@ -625,7 +722,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(one_failure_more_is_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
+		cmocka_unit_test_setup_teardown(history_is_asked_for, setup_second, teardown),
 		cmocka_unit_test(cib_simple),
+		cmocka_unit_test(cib_fence_devices),
 		cmocka_unit_test(cib_frozen),
 		cmocka_unit_test(cib_places), cmocka_unit_test(cib_other_shapes),
 		cmocka_unit_test(cib_bad),

@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Two hosts without a witness: no lease of a lost node ends, and it is Pacemaker's fencing by which pairs move. Hosts that are off, or only cut
+# off; fencing that fails at first, or is declared by hand; a survivor whose daemon is started anew. Clients remember what they were told.
+# nodes: 2
+# vmpaird: yes
+# full: yes
+# timeout: 540
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../pair.sh
+. "$LAB_SRC/pair.sh"
+# shellcheck source-path=SCRIPTDIR source=../history.sh
+. "$LAB_SRC/history.sh"
+lab_load
+
+problems() { on "$1" timeout 5 vmpair status --output=json | jq -r '.problems[]'; } # problems NODE
+complains() { problems "$1" | find_line "$2"; }                                    # complains NODE PATTERN
+proofs() { events_count "$1" - fence-proved; }                                     # proofs NODE
+mode_is() { [ "$(pair_status "$1" p1 | jq -r .mode)" = "$2" ]; }                      # mode_is NODE MODE
+# A host that is fenced alive had a lease, and nobody waits for its end: bindcheck is told when it lost its power, and with it every entry.
+power_off() {
+	local f=$LAB_DIR/$1/var/log/vmpair/binding.log
+	[ -e "$LAB_DIR/$1.pid" ] || return 0
+	lab_kill_node "$1"
+	[ -s "$f" ] || return 0
+	[ -z "$(tail -c 1 "$f")" ] || sed -i '$d' "$f" # torn
+	uptime_ms                                       # in steps of 10 ms
+	echo "$((REPLY + 10))000000 off - 0 0" >> "$f"
+}
+promoted_is() { [ "$(pcmk_promoted p1 "$1")" = "$1" ]; }                            # promoted_is NODE: and it knows
+lost() { # what is done to the node of the primary: sets lost, survivor, and whom a_node asks
+	lost=$holder survivor=$standby
+	ASK=$survivor
+	before=$(proofs "$survivor")
+}
+# shellcheck disable=SC2034 # for a_node
+standby_lost() {
+	lost=$standby survivor=$holder
+	ASK=$survivor
+	before=$(proofs "$survivor")
+}
+fenced() { # fenced PATTERN: the survivor serves, and says by what right
+	wait_for "${2:-60}" pair_holder_is p1 "$survivor" || fail "$step: no takeover"
+	wait_for 30 mode_is "$survivor" alone
+	assert_eq $((before + 1)) "$(proofs "$survivor")" 'proofs'
+	assert complains "$survivor" "^$lost $1.*; it is left out until it is back"
+	wait_for 30 promoted_is "$survivor"
+}
+back() {
+	unset ASK
+	power_on "$lost"
+	wait_for 90 lab_healthy
+	whole 120
+	assert_eq '' "$(problems "$survivor")" 'problems'
+}
+
+log 'without fencing'
+store_start
+trap 'kill "$store_pid" "${POWER_SWITCH-}" 2> /dev/null || true' EXIT
+cluster_says n1 regime release-only || fail "$(on n1 vmpair status)"
+wait_for 10 complains n1 'two voters and no fencing (stonith-enabled is false): .* not taken over'
+power_switch_start
+on n1 pcs stonith create power fence_lab pcmk_host_list='n1 n2' op monitor interval=60s > "$LAB_DIR/pcs.log" 2>&1 ||
+	fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+on n1 pcs property set stonith-enabled=true
+for n in n1 n2; do
+	wait_for 20 cluster_says $n regime fencing || fail "$n: $(on $n vmpair status)"
+	on $n vmpair status | find_line 'regime fencing (two voters: .*device: power'
+done
+
+pair_apps 1 bank "$HISTORY_STORE"
+# shellcheck disable=SC2034 # for pair_create
+PAIR_PARAMS=(entry_mode=host relay=host sync=journal services=http1:80:8080)
+pair_create 1
+whole
+for n in n1 n2; do assert_eq '' "$(problems $n)" "problems of $n"; done
+client bank -p 80 -a 0 -w 4 -r 2
+
+step 'the host of the primary is lost, and cannot be fenced at first'
+lost
+touch "$LAB_DIR/power.broken"
+power_off "$lost"
+wait_for 60 complains "$survivor" "$lost is silent and keeps its pairs until Pacemaker has fenced it: Pacemaker could not fence it" ||
+	fail "$(on "$survivor" vmpair status)"
+assert_eq 0 $(($(proofs "$survivor") - before)) 'proofs'
+assert_eq unknown "$(pair_status "$survivor" p1 | jq -r --arg n "$lost" '.members[] | select(.node == $n) | .role')" 'role of the lost member'
+assert not pair_holder_is p1 "$survivor"
+assert not probe_answers "$entry"
+rm "$LAB_DIR/power.broken"
+# Pacemaker may have given up by now (stonith-max-attempts)
+on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+fenced 'was fenced: off by .* for stonith_admin.* (device: power)'
+on "$survivor" vmpair why p1 | find_line "$lost was fenced: " || fail "$(on "$survivor" vmpair why p1)"
+back
+
+step 'the host of the standby is lost: nothing is answered alone before it is fenced'
+standby_lost
+power_off "$lost"
+fenced 'was fenced: '
+log 'the daemon that knows it is killed, and knows it still'
+daemon kill "$survivor" vmpaird
+daemon start "$survivor" vmpaird
+wait_for 15 lab_vmpaird_answers "$survivor"
+wait_for 30 mode_is "$survivor" alone
+assert complains "$survivor" "^$lost was fenced: "
+back
+
+step 'the hosts do not see each other any more, and the one of the primary is fenced alive'
+on n1 pcs stonith update power pcmk_delay_base="$holder:0s;$standby:20s" > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+wait_for 30 lab_settled
+lost
+cut_off "$lost" c
+fenced 'was fenced: '
+assert not test -e "$LAB_DIR/$lost.pid"
+heal "$lost" c
+on "$survivor" pcs stonith update power pcmk_delay_base= > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+back
+
+step 'an operator says that the host is off'
+lost
+touch "$LAB_DIR/power.broken"
+power_off "$lost"
+wait_for 60 complains "$survivor" "$lost is silent .*: Pacemaker \(could not fence\|is fencing\) it"
+on "$survivor" stonith_admin --confirm "$lost"
+fenced 'was declared to be off by an operator' 90
+rm "$LAB_DIR/power.broken"
+back
+
+log 'every acknowledged write is there exactly once'
+clients_stop || fail 'a history is wrong'
