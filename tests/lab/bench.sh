@@ -123,14 +123,16 @@ result=$(jq -nR '
 # one line per event, one column per product
 jq -r '
 	def cell($m): .[$m] as $v | if $v then "\($v.median * 10 | round / 10) (\($v.p99 * 10 | round / 10)) \($v.unit)" else "-" end;
-	select(any(keys[]; test("^(failover|monitor)\\."))) |
+	select(any(keys[]; test("^(failover|monitor)\\."))) | . as $r |
 	["client gap, median (p99)", "vmpair", "VirtualDomain", "IPaddr2", "keepalived 100 ms"],
 	["virtual machine killed", cell("failover.vm_kill.vmpair"), cell("failover.vm_kill.virtualdomain"), "", ""],
 	["primary\u0027s node cut off", cell("failover.node_cut.vmpair"), "", cell("failover.node_cut.ipaddr2"),
 		cell("failover.node_cut.keepalived_100ms")],
 	["planned move", cell("failover.switchover.vmpair"), "", cell("failover.switchover.ipaddr2"), ""],
+	(("host", "keepalived") as $mode | ["vm_kill", "virtual machine killed"], ["node_cut", "primary\u0027s node cut off"], ["switchover", "planned move"] |
+		"failover.\(.[0]).vmpair_\($mode)" as $m | select($r[$m]) | ["\(.[1]), \($mode)", ($r | cell($m)), "", "", ""]),
 	["monitor action", cell("monitor.vmpair"), cell("monitor.virtualdomain"), cell("monitor.ipaddr2"), ""]
-	| @tsv' <<< "$result" | awk -F '\t' '{printf "%-26s %-24s %-26s %-24s %s\n", $1, $2, $3, $4, $5}'
+	| @tsv' <<< "$result" | awk -F '\t' '{printf "%-38s %-24s %-26s %-24s %s\n", $1, $2, $3, $4, $5}'
 jq -r '
 	def cell($m): .[$m] as $v | if $v then "\($v.median | round) \($v.unit)" else "-" end;
 	def share($m): .[$m].median as $v | .["relay.rps.haproxy_http"].median as $h | if $v and $h then "\(100 * $v / $h | round) %" else "-" end;

@@ -159,6 +159,28 @@ pass_from_to() { in_switch nft delete element bridge lab oneway "{ \"$1$3\" . \"
 link_down() { in_switch ip link set "$1${2:-u}" down; }                      # link_down NODE [PLANE]: carrier lost
 link_up() { in_switch ip link set "$1${2:-u}" up; }
 
+# --- what vmpair is compared with ---------------------------------------------------------------------------------------
+
+# lab_keepalived_conf NODE ADDRESS: an address of br-entry under VRRP version 3, adverts every 100 ms; the lower node number is preferred
+lab_keepalived_conf() {
+	cat <<- EOF
+		global_defs {
+		    router_id $1
+		    vrrp_version 3
+		}
+		vrrp_instance entry {
+		    state BACKUP
+		    interface br-entry
+		    virtual_router_id 77
+		    priority $((101 - $(lab_node_id "$1")))
+		    advert_int 0.1
+		    virtual_ipaddress {
+		        $2/24 dev br-entry
+		    }
+		}
+	EOF
+}
+
 # --- the client ---------------------------------------------------------------------------------------------------------
 
 # Several clients can run at once: PROBE names the one meant (default: probe). Its lines go to $LAB_DIR/$PROBE.out, its summary to

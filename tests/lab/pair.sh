@@ -27,6 +27,10 @@ pair_apps() { # pair_apps NUMBER APPS [STORE]: before pair_create: its guests ru
 		install -m 755 "$LAB_SRC"/apps/{bank,apps}-state "$LAB_DIR/$n/etc/vmpair/"
 	done
 }
+pair_keepalived_conf() { # pair_keepalived_conf NODE NUMBER: what vmpair-keepalived(7) gives, for pair pNUMBER
+	sed -e "s/web/p$2/g; s|192.0.2.10/32|${LAB_ENTRY[$2 - 1]}/32|; s|2001:db8::10/64|${LAB_ENTRY6[$2 - 1]}/64|" \
+		-e "s/virtual_router_id .*/virtual_router_id 77/; s/router_id .*HOST/router_id $1/" "$LAB_TOP/cib-examples/keepalived.conf"
+}
 pair_net() { echo "192.168.$((76 + $1)).0"; }
 pair_status() { # pair_status NODE PAIR: the pair's object, empty when that node does not know it
 	on "$1" timeout 5 vmpair status --output=json "$2" 2> /dev/null | jq -c '.pairs[0] // empty'

@@ -8,22 +8,7 @@
 
 ip=${LAB_ENTRY[0]}
 for n in n1 n2; do
-	cat > "$LAB_DIR/$n/etc/keepalived/keepalived.conf" <<- EOF
-		global_defs {
-		    router_id $n
-		    vrrp_version 3
-		}
-		vrrp_instance entry {
-		    state BACKUP
-		    interface br-entry
-		    virtual_router_id 77
-		    priority $((101 - $(lab_node_id "$n")))
-		    advert_int 0.1
-		    virtual_ipaddress {
-		        $ip/24 dev br-entry
-		    }
-		}
-	EOF
+	lab_keepalived_conf "$n" "$ip" > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
 	daemon start "$n" svc
 	daemon start "$n" keepalived
 done

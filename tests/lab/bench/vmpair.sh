@@ -9,10 +9,22 @@
 # shellcheck source=../pair.sh disable=SC2154
 . "$LAB_SRC/pair.sh"
 
+# ENTRY_MODE: of the scripts that measure the same in another entry mode
+who=vmpair${ENTRY_MODE:+_$ENTRY_MODE}
+only() { [ -z "${ENTRY_MODE-}" ] && wanted "$1"; } # measured in mode bridge only
+if [ -n "${ENTRY_MODE-}" ]; then
+	PAIR_PARAMS=(entry_mode="$ENTRY_MODE")
+	for n in $(lab_all); do
+		daemon start "$n" svc
+		[ "$ENTRY_MODE" = keepalived ] || continue
+		pair_keepalived_conf "$n" 1 > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+		daemon start "$n" keepalived
+	done
+fi
 pair_create 1 >&2
 wait_for 120 pair_whole p1
 
-if wanted monitor.vmpair; then
+if only monitor.vmpair; then
 	for n in $(lab_all); do [ "$n" = "$(pair_standby p1)" ] && standby=$n; done
 	bench_monitor monitor.vmpair "$standby" vmpair/pair OCF_RESOURCE_INSTANCE=p1 OCF_RESKEY_pair=p1 \
 		OCF_RESKEY_domain=/etc/vmpair/p1.xml OCF_RESKEY_entry="${LAB_ENTRY[0]}/24" OCF_RESKEY_entry_nic=br-entry \
@@ -39,16 +51,16 @@ again() { # again EVENT: once, and whole again after it; the survivor is not sto
 	wait_for 10 why_agreed
 	case "$1" in
 	vm_kill)
-		if wanted failover.bind_after_exit_notice; then
+		if only failover.bind_after_exit_notice; then
 			ms=$(exit_to_bound) || fail "no exit and binding in: $(why_json)"
 			sample failover.bind_after_exit_notice ms "$ms"
 		fi
-		! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms"
+		! only failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms"
 		;;
-	switchover) ! wanted failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms" ;;
+	switchover) ! only failover.pacemaker_agreed || sample failover.pacemaker_agreed ms "$agreed_ms" ;;
 	node_cut)
-		! wanted failover.pacemaker_agreed_node_cut || sample failover.pacemaker_agreed_node_cut ms "$agreed_ms"
-		! wanted failover.pacemaker_agreed_membership || sample failover.pacemaker_agreed_membership ms "$(since_membership)"
+		! only failover.pacemaker_agreed_node_cut || sample failover.pacemaker_agreed_node_cut ms "$agreed_ms"
+		! only failover.pacemaker_agreed_membership || sample failover.pacemaker_agreed_membership ms "$(since_membership)"
 		heal "$old_primary"
 		wait_for 120 lab_settled
 		;;
@@ -60,15 +72,17 @@ again() { # again EVENT: once, and whole again after it; the survivor is not sto
 
 probe_start "${LAB_ENTRY[0]}"
 for ((i = 1; i <= RUNS; i++)); do
-	if wanted failover.vm_kill.vmpair || wanted failover.bind_after_exit_notice || wanted failover.pacemaker_agreed; then
+	if wanted "failover.vm_kill.$who" || only failover.bind_after_exit_notice || only failover.pacemaker_agreed; then
 		again vm_kill
 	fi
-	if wanted failover.switchover.vmpair || wanted failover.pacemaker_agreed; then again switchover; fi
-	if wanted failover.node_cut.vmpair || wanted failover.pacemaker_agreed_node_cut || wanted failover.pacemaker_agreed_membership; then
+	if wanted "failover.switchover.$who" || only failover.pacemaker_agreed; then again switchover; fi
+	if wanted "failover.node_cut.$who" || only failover.pacemaker_agreed_node_cut || only failover.pacemaker_agreed_membership; then
 		again node_cut
 	fi
 done
 probe_stop
 for e in vm_kill switchover node_cut; do
-	! wanted "failover.$e.vmpair" || sample_gaps "failover.$e.vmpair" "$e " "failover.$e.later"
+	later=
+	[ -n "${ENTRY_MODE-}" ] || later=failover.$e.later
+	! wanted "failover.$e.$who" || sample_gaps "failover.$e.$who" "$e " "$later"
 done

@@ -16,8 +16,7 @@ command -v keepalived > /dev/null || { echo 'skipped: no keepalived'; exit 77; }
 entry=${LAB_ENTRY[0]} entry6=${LAB_ENTRY6[0]}
 advert_ms=100 # advert_int of the example
 for n in $(lab_all); do
-	sed -e 's/web/p1/g' -e "s|192.0.2.10/32|$entry/32|; s|2001:db8::10/64|$entry6/64|; s/virtual_router_id .*/virtual_router_id 77/" \
-		-e "s/router_id .*HOST/router_id $n/" "$LAB_TOP/cib-examples/keepalived.conf" > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+	pair_keepalived_conf "$n" 1 > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
 	on "$n" keepalived -t -f /etc/keepalived/keepalived.conf > "$LAB_DIR/keepalived.log" 2>&1 || fail "keepalived -t: $(cat "$LAB_DIR/keepalived.log")"
 	daemon start "$n" svc
 	daemon start "$n" keepalived

@@ -1,0 +1,127 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# faults-others.sh [--table FILE]: what today's means make of the faults of the matrix that apply to them, in the same lab and under the same load:
+# a VM under ocf:heartbeat:VirtualDomain (monitor 10 s, without fencing, as the pair of the matrix), and an address moved by keepalived (VRRP
+# version 3, adverts every 100 ms). Each fault lasts 40 s at most; told are the longest gap, for how long two had the service or the address at
+# once, and whether everything was well again a minute after the mend. Nothing here passes or fails.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+LASTS_S=40 AFTER_S=60
+table=
+case "${1-}" in
+'') ;;
+--table)
+	table=${2?}
+	can_write "$table" || { echo "faults-others: $table cannot be written" >&2; exit 2; }
+	;;
+*)
+	echo "usage: tests/lab/faults-others.sh [--table FILE]" >&2
+	exit 2
+	;;
+esac
+entry=${LAB_ENTRY[0]}
+trap 'lab_end > /dev/null 2>&1' EXIT
+trap 'exit 130' INT TERM
+
+vm_copies() { for n in $(lab_all); do ! on "$n" pgrep -f 'guest=p1,' > /dev/null 2>&1 || echo "$n"; done; }
+vip_copies() { for n in n1 n2; do ! on_net "$n" ip -br addr show br-entry 2> /dev/null | find_line -F "$entry/" > /dev/null || echo "$n"; done; }
+answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
+settled() { answers && [ "$($copies | wc -l)" = 1 ]; }
+
+virtualdomain_up() {
+	local n id
+	copies=vm_copies
+	for n in $(lab_all); do
+		id=$(lab_node_id "$n")
+		vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "$entry/24" "192.168.77.$id/24" > "$LAB_DIR/$n/etc/libvirt/p1.xml"
+	done
+	on n1 pcs resource create vm ocf:heartbeat:VirtualDomain hypervisor=qemu:///system config=/etc/libvirt/p1.xml \
+		op monitor interval=10s timeout=30s op start timeout=90s op stop timeout=60s meta migration-threshold=1000000 >&2
+	wait_for 90 settled
+}
+keepalived_up() {
+	local n
+	copies=vip_copies
+	for n in n1 n2; do
+		lab_keepalived_conf "$n" "$entry" > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+		daemon start "$n" svc
+		daemon start "$n" keepalived
+	done
+	wait_for 30 settled
+}
+
+# Faults: NAME_inject and NAME_mend with the node that serves in $at. The plane of a product's own words is $plane.
+kill_inject() {
+	if [ "$product" = virtualdomain ]; then on "$at" kill -KILL "$(vm_pid "$at" p1)"; else daemon kill "$at" keepalived; fi
+}
+kill_mend() { [ "$product" = virtualdomain ] || daemon start "$at" keepalived; }
+freeze_inject() {
+	if [ "$product" = virtualdomain ]; then
+		frozen=$(vm_pid "$at" p1)
+		on "$at" kill -STOP "$frozen"
+	else
+		daemon freeze "$at" keepalived
+	fi
+}
+freeze_mend() { if [ "$product" = virtualdomain ]; then on "$at" kill -CONT "$frozen" 2> /dev/null || true; else daemon thaw "$at" keepalived; fi; }
+cut_inject() { cut_off "$at"; }
+cut_mend() { heal "$at"; }
+parted_inject() { cut_off "$at" "$plane"; }
+parted_mend() { heal "$at" "$plane"; }
+oneway_inject() { for n in $(lab_all); do [ "$n" = "$at" ] || drop_from_to "$at" "$n" "$plane"; done; }
+oneway_mend() { for n in $(lab_all); do [ "$n" = "$at" ] || pass_from_to "$at" "$n" "$plane"; done; }
+pacemaker_inject() { daemon kill "$at" pacemaker; }
+pacemaker_mend() { daemon start "$at" pacemaker; }
+corosync_inject() { daemon kill "$at" corosync; }
+corosync_mend() {
+	daemon start "$at" corosync
+	daemon start "$at" pacemaker
+}
+libvirtd_inject() { daemon kill "$at" libvirtd; }
+libvirtd_mend() { daemon start "$at" libvirtd; }
+
+declare -A title=([kill]='killed (VM; keepalived itself)' [freeze]='frozen, then thawed (VM; keepalived itself)' [cut]='its node cut off, healed'
+	[parted]="cluster network parted from its node, healed" [oneway]="nobody hears its node, which hears all; healed"
+	[pacemaker]='pacemaker killed on its node' [corosync]='corosync killed on its node' [libvirtd]='libvirtd killed on its node')
+declare -A plane_of=([virtualdomain]=c [keepalived]=u)
+declare -A faults=([virtualdomain]='kill freeze cut parted oneway pacemaker corosync libvirtd' [keepalived]='kill freeze cut oneway')
+
+one() { # one FAULT: a row
+	local t0 now two=0 was gap well=no last
+	wait_for 120 settled || { echo "| $product | ${title[$1]} | - | - | was not well before |"; return; }
+	at=$($copies)
+	probe_mark "$product $1"
+	"$1_inject"
+	uptime_ms; t0=$REPLY last=$REPLY was=0
+	while uptime_ms; now=$REPLY; [ $((now - t0)) -lt $((LASTS_S * 1000)) ]; do
+		[ "$was" -lt 2 ] || two=$((two + now - last))
+		last=$now
+		was=$($copies | wc -l)
+		sleep 0.1
+	done
+	"$1_mend"
+	# shellcheck disable=SC2015
+	wait_for $AFTER_S settled && well=yes || well=no
+	gap=$(probe_worst)
+	[ $well = yes ] || gap="over $gap"
+	echo "| $product | ${title[$1]} | $gap | $two | $well |"
+}
+
+{
+	echo '| what | fault of the one that serves | longest gap, ms | two at once, ms | well again |'
+	echo '| --- | --- | ---: | ---: | --- |'
+	for product in virtualdomain keepalived; do
+		plane=${plane_of[$product]}
+		for f in ${faults[$product]}; do
+			(LAB_VMPAIRD=no && lab_up) > "$LAB_BUILD/faults-others.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults-others.log" >&2; exit 1; }
+			lab_load
+			"${product}_up" >&2
+			probe_start "$entry" >&2
+			one "$f"
+			probe_stop > /dev/null 2>&1 || true
+			lab_end > /dev/null 2>&1
+		done
+	done
+} | if [ -n "$table" ]; then tee "$table"; else cat; fi
