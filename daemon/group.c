@@ -139,12 +139,15 @@ json_t *vmp_group_own_pair(const struct vmp_member *m)
 static json_t *own_state(const struct vmp_daemon *d)
 {
 	json_t *pairs = json_object();
+	char voter[17] = "";
 
+	if (d->core_up)
+		snprintf(voter, sizeof(voter), "%016llx", (unsigned long long)d->core.voter);
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
 		if (d->members[i].used && d->members[i].params_json)
 			json_object_set_new(pairs, d->members[i].name, vmp_group_own_pair(&d->members[i]));
-	return json_pack("{s:s s:s s:s s:s s:o s:o*}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "witness",
-			 d->conf.witness, "pairs", pairs, "copies", vmp_copies_state(d));
+	return json_pack("{s:s s:s s:s s:s s:s s:o s:o*}", "t", "state", "node", d->node_name, "version", PACKAGE_VERSION, "witness",
+			 d->conf.witness, "voter", voter, "pairs", pairs, "copies", vmp_copies_state(d));
 }
 
 static void publish(void *data)

@@ -21,7 +21,8 @@ struct watch {
 	void *data;
 	int fd;
 	enum qb_loop_priority prio;
-	bool dead;
+	short events;
+	bool dead, young; /* young: nothing has been told to it yet */
 };
 
 struct vmp_loop {
@@ -67,10 +68,21 @@ static void check_slow(struct vmp_loop *l, const char *what, int fd, uint64_t be
 		l->slow_fn(what, fd, took, l->slow_data);
 }
 
+/* libqb may tell a watch that was added in this round what was meant for one removed in it. */
+static bool is_ready(const struct watch *w)
+{
+	struct pollfd p = { .fd = w->fd, .events = w->events };
+
+	return poll(&p, 1, 0) > 0;
+}
+
 static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 {
 	struct watch *w = data;
 
+	if (!w->dead && w->young && !is_ready(w))
+		return 0;
+	w->young = false;
 	/* A watch removed in this round may still be on libqb's list of ready ones. */
 	if (!w->dead) {
 		struct vmp_loop *l = w->loop;
@@ -108,6 +120,8 @@ int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short e
 	w->data = data;
 	w->fd = fd;
 	w->prio = prios[prio];
+	w->events = events;
+	w->young = true;
 	r = qb_loop_poll_add(l->qb, w->prio, fd, events, w, on_fd);
 	if (r < 0) {
 		free(w);
@@ -122,7 +136,10 @@ int vmp_loop_mod_fd(struct vmp_loop *l, int fd, short events)
 {
 	struct watch *w = find(l, fd);
 
-	return w ? qb_loop_poll_mod(l->qb, w->prio, fd, events, w, on_fd) : -ENOENT;
+	if (!w)
+		return -ENOENT;
+	w->events = events;
+	return qb_loop_poll_mod(l->qb, w->prio, fd, events, w, on_fd);
 }
 
 void vmp_loop_del_fd(struct vmp_loop *l, int fd)

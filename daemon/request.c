@@ -595,7 +595,7 @@ static const char *voters_refused(int rc, const char *reason)
 	switch (rc) {
 	case -EINPROGRESS: return "proposed, but not every voter needed has answered: it is driven on; see vmpair status";
 	case -EBUSY: return "another change runs, or that node is primary of a pair: vmpair switchover first";
-	case -EHOSTUNREACH: return "that node was never heard: is vmpaird running there, with the same key and these nodes in corosync.conf?";
+	case -EHOSTUNREACH: return "that node is not heard: is vmpaird running there, with the same key and these nodes in corosync.conf?";
 	case -EEXIST: return "that node is a voter with another identity (its disk was made anew): remove it first";
 	case -EINVAL: return "a node cannot remove itself: ask on another one";
 	case -ENOSPC: return "the voter set is full";
@@ -626,6 +626,16 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 	}
 	vmp_log(LOG_NOTICE, "voters: %s %s asked for by an operator", what, vmp_node_name(d, ev.node));
 	vmp_journal_add(d->journal, NULL, 0, "voters", "%s %s asked for on %s by an operator", what, vmp_node_name(d, ev.node), d->node_name);
+	if (ev.on && ev.node != d->witness && ev.node != d->node) {
+		/* As it says now: set up anew, it is another voter than the one that asked for the configuration last. */
+		const json_t *s = vmp_group_has(d, ev.node) ? vmp_group_state(d, ev.node) : NULL;
+
+		ev.member = strtoull(get_text(s, "voter"), NULL, 16);
+		if (!s || (json_object_get(s, "voter") && !ev.member)) {
+			vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, voters_refused(-EHOSTUNREACH, ""), NULL);
+			return;
+		}
+	}
 	if (strcmp(what, "lost")) {
 		vmp_exec_op(d, VMP_OP_VOTERS, token, &ev);
 		return;

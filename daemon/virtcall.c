@@ -725,8 +725,10 @@ static int start_once(struct vmp_vc *vc, struct vmp_vc_job *job, virConnectPtr c
 		snprintf(m->reason, sizeof(m->reason), "the VM's process ended at once");
 	return rc;
 failed:
+	rc = virGetLastErrorCode();
 	last_error(m->reason, sizeof(m->reason));
-	return connection_trouble(conn) ? -EAGAIN : -EIO;
+	/* of a domain that it is told to create, libvirt knows nothing while it is taking the one before, of the same id, from its list */
+	return rc == VIR_ERR_NO_DOMAIN || connection_trouble(conn) ? -EAGAIN : -EIO;
 }
 
 static int run_start(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)

@@ -379,6 +379,7 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		auth_unix_ro = "none"
 		auth_unix_rw = "none"
 		unix_sock_group = "root"
+		host_uuid_source = "machine-id"
 		log_level = 3
 		log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
 	EOF

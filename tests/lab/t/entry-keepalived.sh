@@ -118,8 +118,9 @@ assert_le "$(probe_value restart 'max_gap_ms | floor')" 500 'gap by a planned re
 
 log 'VRRP and vmpaird never disagreed for longer than an advert interval (and what the machine needs)'
 for n in $(lab_all); do
-	jq -r 'select(.pair == "p1" and (.what == "vrrp" or .what == "bound" or .what == "unbound")) | "\(.t_ns) \(.what) \(.text)"' \
+	jq -r 'select((.pair == "p1" and (.what == "vrrp" or .what == "bound" or .what == "unbound")) or .what == "daemon") | "\(.t_ns) \(.what) \(.text)"' \
 		"$LAB_DIR/$n/var/log/vmpair/events.jsonl" | awk -v node="$n" '
+		$2 == "daemon" {vrrp = ours = since = 0} # nobody has told the one before what VRRP did when its lease ended
 		$2 == "vrrp" {vrrp = $3 == "MASTER"}
 		$2 == "bound" {ours = 1}
 		$2 == "unbound" {ours = 0}

@@ -66,15 +66,19 @@ rm "$LAB_DIR/power.broken"
 heal "$lost"
 back
 
-log 'both in one level: off and barred'
+log 'both in one level: off and barred, and switched on again, since of several devices Pacemaker asks off and then on'
 for n in $(lab_all); do
-	on n1 pcs stonith level clear "$n"
+	on n1 pcs stonith level clear target "$n"
 	on n1 pcs stonith level add 1 "$n" power cut
 done
 wait_for 60 lab_settled
+before=$(wc -l < "$LAB_DIR/power.log")
+power_did() { tail -n +$((before + 1)) "$LAB_DIR/power.log" | grep -v '^status' | find_line "$1"; }
 lose 2 one-level
-assert is_off "$lost"
+assert power_did "off $lost: 0"
+wait_for 30 power_did "on $lost: 0"
+assert not is_off "$lost"
+assert status_is "$survivor" "$lost" 2 # on, and barred until it is unfenced
 heal "$lost"
-power_on "$lost"
 back
 probe_stop
