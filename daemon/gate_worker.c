@@ -251,9 +251,11 @@ void vmp_gate_close_program(struct slot *s)
 	for (int i = 0; i < 2; i++) {
 		vmp_close_p(&s->w.link_fd[i]);
 		vmp_close_p(&s->w.prog_fd[i]);
+		s->w.link_fd[i] = s->w.prog_fd[i] = -1;
 		s->w.prog_id[i] = 0;
 	}
 	vmp_close_p(&s->w.addrs_fd);
+	s->w.addrs_fd = -1; /* called again when the port goes: by then these numbers are others' */
 }
 
 void vmp_gate_pins_close(struct pins *p)

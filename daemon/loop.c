@@ -21,8 +21,7 @@ struct watch {
 	void *data;
 	int fd;
 	enum qb_loop_priority prio;
-	short events;
-	bool dead, young; /* young: nothing has been told to it yet */
+	bool dead;
 };
 
 struct vmp_loop {
@@ -68,21 +67,10 @@ static void check_slow(struct vmp_loop *l, const char *what, int fd, uint64_t be
 		l->slow_fn(what, fd, took, l->slow_data);
 }
 
-/* libqb may tell a watch that was added in this round what was meant for one removed in it. */
-static bool is_ready(const struct watch *w)
-{
-	struct pollfd p = { .fd = w->fd, .events = w->events };
-
-	return poll(&p, 1, 0) > 0;
-}
-
 static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 {
 	struct watch *w = data;
 
-	if (!w->dead && w->young && !is_ready(w))
-		return 0;
-	w->young = false;
 	/* A watch removed in this round may still be on libqb's list of ready ones. */
 	if (!w->dead) {
 		struct vmp_loop *l = w->loop;
@@ -120,8 +108,6 @@ int vmp_loop_add_fd(struct vmp_loop *l, enum vmp_loop_prio prio, int fd, short e
 	w->data = data;
 	w->fd = fd;
 	w->prio = prios[prio];
-	w->events = events;
-	w->young = true;
 	r = qb_loop_poll_add(l->qb, w->prio, fd, events, w, on_fd);
 	if (r < 0) {
 		free(w);
@@ -136,10 +122,7 @@ int vmp_loop_mod_fd(struct vmp_loop *l, int fd, short events)
 {
 	struct watch *w = find(l, fd);
 
-	if (!w)
-		return -ENOENT;
-	w->events = events;
-	return qb_loop_poll_mod(l->qb, w->prio, fd, events, w, on_fd);
+	return w ? qb_loop_poll_mod(l->qb, w->prio, fd, events, w, on_fd) : -ENOENT;
 }
 
 void vmp_loop_del_fd(struct vmp_loop *l, int fd)

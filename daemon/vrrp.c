@@ -113,6 +113,14 @@ static int open_fifo(struct vmp_vrrp *v)
 /* --- guards -------------------------------------------------------------------------------------------------------------- */
 static void on_guard_end(int fd, short revents, void *data);
 
+/* Closed once: the number may be another's a moment later. */
+static void forget_fd(int *fd)
+{
+	CLEANUP_CLOSE int closed = TAKE_FD(*fd);
+
+	(void)closed;
+}
+
 static int spawn(struct vmp_vrrp_guard *g)
 {
 	char file[400], *argv[] = { g->v->program, g->map, file, NULL }, *env[] = { NULL };
@@ -144,7 +152,7 @@ static int spawn(struct vmp_vrrp_guard *g)
 		r = vmp_loop_add_fd(g->v->loop, VMP_PRIO_LOW, g->pidfd, POLLIN, on_guard_end, g);
 	if (r < 0) {
 		close(fds[1]);
-		vmp_close_p(&g->pidfd);
+		forget_fd(&g->pidfd);
 		return r;
 	}
 	g->wake = fds[1];
@@ -155,8 +163,8 @@ static void let_go(struct vmp_vrrp_guard *g)
 {
 	if (g->pidfd >= 0)
 		vmp_loop_del_fd(g->v->loop, g->pidfd);
-	vmp_close_p(&g->pidfd);
-	vmp_close_p(&g->wake);
+	forget_fd(&g->pidfd);
+	forget_fd(&g->wake);
 }
 
 static void guard_free(struct vmp_vrrp_guard *g)
@@ -222,7 +230,7 @@ struct vmp_vrrp_guard *vmp_vrrp_guard_stop(struct vmp_vrrp_guard *g)
 		return NULL;
 	/* At the end of its input it writes what is true, and goes. */
 	g->stopping = true;
-	vmp_close_p(&g->wake);
+	forget_fd(&g->wake);
 	if (g->pidfd < 0)
 		guard_free(g);
 	return NULL;

@@ -55,6 +55,11 @@ added() { # refused until its daemon has joined the others'
 }
 wait_for 20 added
 for n in $(lab_all); do wait_for 20 cluster_says "$n" voters 3; done
+votes() { # the new one reads the others' memory first, which takes both of them
+	local out
+	out=$(on "$1" timeout 5 vmpair status) && [[ $out != *'this voter abstains'* ]] && cluster_says "$1" regime lease
+}
+for n in $(lab_all); do wait_for 30 votes "$n"; done
 whole
 assert_eq "$epoch" "$(pair_epoch p1)" 'epoch after the change'
 
