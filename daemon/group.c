@@ -233,6 +233,16 @@ static void keep_state(struct vmp_daemon *d, unsigned node, json_t *o)
 	free_slot->state = json_incref(o);
 }
 
+/* A node that comes may be another than the one that left. */
+static void forget_state(struct vmp_daemon *d, unsigned node)
+{
+	for (unsigned i = 0; i < VMP_CLUSTER_MAX_NODES; i++)
+		if (d->remotes[i].node == node) {
+			json_decref(d->remotes[i].state);
+			d->remotes[i].state = NULL;
+		}
+}
+
 /* --- questions that wait for answers ------------------------------------------------------------------------------------------ */
 static void pending_timer(void *data);
 
@@ -698,6 +708,9 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 				vmp_pcmk_rewrite(d->pcmk, NULL);
 			break;
 		case VMP_CLUSTER_MEMBERS:
+			for (unsigned i = 0; i < ev.n_nodes; i++)
+				if (!vmp_group_has(d, ev.nodes[i].id))
+					forget_state(d, ev.nodes[i].id);
 			d->n_group = ev.n_nodes;
 			for (unsigned i = 0; i < ev.n_nodes; i++)
 				d->group[i] = ev.nodes[i].id;

@@ -631,7 +631,7 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 		const json_t *s = vmp_group_has(d, ev.node) ? vmp_group_state(d, ev.node) : NULL;
 
 		ev.member = strtoull(get_text(s, "voter"), NULL, 16);
-		if (!s || (json_object_get(s, "voter") && !ev.member)) {
+		if (!s || (json_object_get(s, "voter") && !ev.member)) { /* an older vmpaird does not say */
 			vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, voters_refused(-EHOSTUNREACH, ""), NULL);
 			return;
 		}
