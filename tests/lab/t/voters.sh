@@ -44,6 +44,7 @@ assert_eq "$epoch" "$(pair_epoch p1)" 'epoch with two voters'
 
 log 'it loses its disk meanwhile, comes back as another voter and is added again'
 power_off "$other"
+wait_for 30 not sees_node "$holder" "$other" # else what is healthy below is what was before
 rm -rf "$LAB_DIR/$other/var/lib/vmpair"
 power_on "$other"
 wait_for 90 lab_healthy
