@@ -26,6 +26,14 @@ static const char *by_text(unsigned by)
 	return by == VMP_BAR_BY_AGENT ? "Pacemaker's fence_vmpair" : by == VMP_BAR_BY_OPERATOR ? "an operator" : "nobody known";
 }
 
+void vmp_bars_keep_off(struct vmp_daemon *d, const char *pair, const char *rsc, bool on)
+{
+	const struct vmp_member *m = vmp_member_by_name(d, pair);
+
+	if (d->pcmk && *rsc && !(m && m->retired_ns)) /* let_back() ends that one */
+		vmp_pcmk_ban(d->pcmk, pair, rsc, on);
+}
+
 void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a)
 {
 	const char *node = vmp_node_name(d, (unsigned)a->a), *writer = vmp_node_name(d, (unsigned)a->b);
@@ -33,6 +41,8 @@ void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a)
 
 	vmp_log(a->code == VMP_NOTE_BARRED ? LOG_WARNING : LOG_NOTICE, "%s is %s by %s (%s)", node, what, writer, by_text((unsigned)a->c));
 	vmp_journal_add(d->journal, NULL, 0, what, "%s is %s by %s (%s)", node, what, writer, by_text((unsigned)a->c));
+	for (unsigned i = 0; i < d->cib.n_pairs && a->code == VMP_NOTE_UNBARRED && a->a == d->node; i++)
+		vmp_bars_keep_off(d, d->cib.pairs[i].pair, d->cib.pairs[i].rsc, false);
 	/* in the time line of each pair that had a part there as well, as the cause of what follows for the primary's */
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];

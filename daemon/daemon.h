@@ -183,6 +183,7 @@ struct vmp_member {
 	uint32_t failed_interval_ms;
 	enum vmp_told told;
 	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
+	uint64_t behind_ns;       /* since when the first score waits for the primary's; 0 = it does not */
 	bool score_known, score_set, score_written;
 	uint32_t score;
 	bool cib_known, frozen;
@@ -235,7 +236,7 @@ struct vmp_fencing_peer {
 	char trouble[160];     /* "", or why the fencer could not be asked */
 	uint64_t proven;       /* boot that is over, told to the core; 0 = none */
 	uint64_t proven_ns;
-	char proof[200];
+	char proof[320];
 	bool fed, lied;
 };
 
@@ -404,6 +405,8 @@ void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a);
 bool vmp_bars_self(const struct vmp_daemon *d, char *reason, size_t size); /* this node is fenced */
 json_t *vmp_bars_status(const struct vmp_daemon *d, uint8_t node); /* null, or from which node and for whom it was fenced */
 void vmp_bars_problems(const struct vmp_daemon *d, json_t *problems);
+/* Pacemaker is not to try starts of that pair here, one after the other, each of which shifts the pair's instances among the other nodes. */
+void vmp_bars_keep_off(struct vmp_daemon *d, const char *pair, const char *rsc, bool on);
 void vmp_bars_self_fenced(struct vmp_daemon *d); /* what else is to be done then than to end the members */
 void vmp_bars_request(struct vmp_daemon *d, uint64_t token, const json_t *msg);
 void vmp_bars_op_done(struct vmp_daemon *d, const struct vmp_op *op, int rc, unsigned reason);

@@ -271,7 +271,7 @@ void vmp_fencing_urgent(struct vmp_daemon *d, uint64_t until_ns)
 /* --- what the fencer says --------------------------------------------------------------------------------------------------- */
 static void proven(struct vmp_daemon *d, struct vmp_fencing_peer *p, const struct vmp_pcmk_fence *f)
 {
-	char at[32], heard[32];
+	char at[24], heard[24];
 
 	if (f->f.by_hand)
 		snprintf(p->proof, sizeof(p->proof), "%.32s was declared to be off by an operator (%.32s) at %s, last heard %s",

@@ -401,6 +401,20 @@ bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view 
 	return v->ready && v->role == VMP_ROLE_NONE && v->guard_ns <= vmp_now_ns() && !standby_eligible(m, v);
 }
 
+/* The first score of a standby follows that of the primary, or Pacemaker would promote the only one that has any. */
+static bool score_behind(struct vmp_member *m, const struct vmp_pair_view *v)
+{
+	const json_t *p = v->primary && v->primary != m->d->node ? vmp_group_pair(m->d, v->primary, m->name) : NULL;
+
+	if (!p || (m->score_known && m->score_set) || !strcmp(param_text(p, "told"), "Promoted")) {
+		m->behind_ns = 0;
+		return false;
+	}
+	if (!m->behind_ns)
+		m->behind_ns = vmp_now_ns();
+	return vmp_now_ns() - m->behind_ns < FLIP_WAIT_MS * ms_ns;
+}
+
 static void update_score(struct vmp_member *m)
 {
 	struct vmp_pair_view v = { 0 };
@@ -416,6 +430,8 @@ static void update_score(struct vmp_member *m)
 		return; /* decided within milliseconds */
 	if (vmp_member_flip_pending(m))
 		return; /* each change of an attribute aborts the transition that brings the flip */
+	if (s.set && have && v.role == VMP_ROLE_NONE && score_behind(m, &v))
+		return;
 	if (s.lower_others)
 		for (unsigned i = 0; i < m->d->n_nodes; i++)
 			if (m->d->nodes[i].id != m->d->node && vmp_group_pair(m->d, m->d->nodes[i].id, m->name))

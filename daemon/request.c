@@ -59,6 +59,7 @@ static void do_start(struct vmp_daemon *d, uint64_t token, const char *pair, jso
 		return;
 	}
 	if (vmp_bars_self(d, reason, sizeof(reason))) {
+		vmp_bars_keep_off(d, pair, get_text(msg, "rsc"), true);
 		ocf(d, token, VMP_OCF_ERR_GENERIC, reason);
 		return;
 	}

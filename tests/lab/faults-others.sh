@@ -82,15 +82,16 @@ corosync_mend() {
 libvirtd_inject() { daemon kill "$at" libvirtd; }
 libvirtd_mend() { daemon start "$at" libvirtd; }
 
-declare -A title=([kill]='killed (VM; keepalived itself)' [freeze]='frozen, then thawed (VM; keepalived itself)' [cut]='its node cut off, healed'
-	[parted]="cluster network parted from its node, healed" [oneway]="nobody hears its node, which hears all; healed"
+declare -A title=([kill]='PROCESS killed' [freeze]='PROCESS frozen, thawed after 40 s' [cut]='its node cut off, healed'
+	[parted]='cluster network parted from its node, healed' [oneway]='nobody hears its node, which hears all; healed'
 	[pacemaker]='pacemaker killed on its node' [corosync]='corosync killed on its node' [libvirtd]='libvirtd killed on its node')
+declare -A process=([virtualdomain]=VM [keepalived]=keepalived)
 declare -A plane_of=([virtualdomain]=c [keepalived]=u)
 declare -A faults=([virtualdomain]='kill freeze cut parted oneway pacemaker corosync libvirtd' [keepalived]='kill freeze cut oneway')
 
 one() { # one FAULT: a row
-	local t0 now two=0 was gap well=no last
-	wait_for 120 settled || { echo "| $product | ${title[$1]} | - | - | was not well before |"; return; }
+	local t0 now two=0 was gap well=no last what=${title[$1]/PROCESS/${process[$product]}}
+	wait_for 120 settled || { echo "| $product | $what | - | - | was not well before |"; return; }
 	at=$($copies)
 	probe_mark "$product $1"
 	"$1_inject"
@@ -106,7 +107,7 @@ one() { # one FAULT: a row
 	wait_for $AFTER_S settled && well=yes || well=no
 	gap=$(probe_worst)
 	[ $well = yes ] || gap="over $gap"
-	echo "| $product | ${title[$1]} | $gap | $two | $well |"
+	echo "| $product | $what | $gap | $two | $well |"
 }
 
 {

@@ -85,9 +85,12 @@ mapfile -t agent_env < "$LAB_DIR/agent.env"
 assert not on "$primary" env "${agent_env[@]}" OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=p1 OCF_RESKEY_CRM_meta_timeout=20000 \
 	/usr/lib/ocf/resource.d/vmpair/pair start > "$LAB_DIR/agent.out" 2>&1
 assert find_line "this node is fenced (by .*)" < "$LAB_DIR/agent.out"
+kept_off() { on "$third" attrd_updater -n 'fail-count-p1#surplus_0' -N "$primary" -Q 2> /dev/null | find_line INFINITY; }
+wait_for 10 kept_off || fail 'Pacemaker is not told to try no starts there'
 wait_for 60 pair_whole p1
 assert fence "$primary" on "$primary" # a node may ask for itself
 wait_for 5 status_is "$third" "$primary" 0
+wait_for 10 not kept_off || fail 'Pacemaker is still kept off the node'
 on n1 pcs resource cleanup p1 > "$LAB_DIR/pcs.log" 2>&1 # Pacemaker had tried to start it there
 
 log 'alone in a cluster with stonith-enabled=true'
