@@ -112,7 +112,7 @@ traces() { # what nodes have of pairs, one word of its kind and the thing
 		on "$n" ip -o link | grep -oE 'vp[ei][0-9a-f]+' | sed 's/^/link /'
 		on "$n" tc qdisc show | grep -E 'dev vp.* clsact' | sed 's/^/qdisc /'
 		on "$n" ls -A /sys/fs/bpf/vmpair | sed 's/^/pin /'
-		on "$n" nft list table bridge vmpair | grep '"vp' | sed 's/^/fence /'
+		on "$n" nft list table bridge vmpair | grep '"vp[ei][0-9a-f]' | sed 's/^/fence /'
 		on "$n" ls -A /run/vmpair/pairs | sed 's/^/facts /'
 		on "$n" ls -A /var/lib/vmpair/disks 2> /dev/null | sed 's/^/disks /'
 		on "$n" vmpair status --output=json | jq -r '.pairs[] | "known " + .name'
