@@ -14,6 +14,7 @@ on n1 pcs resource create ip ocf:heartbeat:IPaddr2 ip="$ip" cidr_netmask=24 nic=
 wait_for 30 probe_answers "$ip"
 holder() { rsc_node "$1" ip; }
 holder_is() { [ "$(holder "$1")" = "$2" ]; }                            # holder_is ASKED NODE
+one_holder() { [ "$(holder n1 | wc -l)" = 1 ]; } # in the middle of a move Pacemaker may name both
 has_address() { on_net "$1" ip -br addr show br-entry | find_line -F "$ip/"; }
 
 if wanted monitor.ipaddr2; then
@@ -24,6 +25,7 @@ fi
 probe_start "$ip"
 if wanted failover.switchover.ipaddr2; then
 	for ((i = 1; i <= RUNS; i++)); do
+		wait_for 30 one_holder
 		from=$(holder n1)
 		to=$([ "$from" = n1 ] && echo n2 || echo n1)
 		probe_mark "move $i"
@@ -35,6 +37,7 @@ if wanted failover.switchover.ipaddr2; then
 fi
 if wanted failover.node_cut.ipaddr2; then
 	for ((i = 1; i <= RUNS; i++)); do
+		wait_for 30 one_holder
 		from=$(holder n1)
 		probe_mark "cut $i"
 		cut_off "$from"
