@@ -225,6 +225,7 @@ if [ -n "$table" ]; then
 		awk -F '\t' '
 			!($1 in runs) {order[++n] = $1}
 			{
+				gsub(/[|]/, "\\|", $2)
 				runs[$1]++; title[$1] = $2
 				if ($6 != "ok") {failed[$1]++; next}
 				if ($3 > worst[$1]) worst[$1] = $3

@@ -35,6 +35,7 @@ EXTRA_DIST += \
 	%D%/t \
 	%D%/fence_lab \
 	%D%/faults.sh \
+	%D%/faults-others.sh \
 	%D%/bench.sh \
 	%D%/demo.sh \
 	%D%/lab.sh \
