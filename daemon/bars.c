@@ -30,8 +30,10 @@ void vmp_bars_keep_off(struct vmp_daemon *d, const char *pair, const char *rsc, 
 {
 	const struct vmp_member *m = vmp_member_by_name(d, pair);
 
-	if (d->pcmk && *rsc && !(m && m->retired_ns)) /* let_back() ends that one */
-		vmp_pcmk_ban(d->pcmk, pair, rsc, on);
+	if (!d->pcmk || !*rsc || (m && m->retired_ns)) /* let_back() ends that one */
+		return;
+	if (vmp_pcmk_ban(d->pcmk, pair, rsc, on) < 0)
+		vmp_log(LOG_WARNING, "%s: Pacemaker is not told %s", pair, on ? "to keep the pair off this node" : "that it may use this node again");
 }
 
 void vmp_bars_note(struct vmp_daemon *d, const struct vmp_action *a)

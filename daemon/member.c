@@ -282,8 +282,7 @@ void vmp_member_to_core(struct vmp_member *m)
 	m->core_member = m->member;
 	m->core_running = running;
 	m->core_ready = ready;
-	if (ready && (m->ready_spec.kind != VMP_PROBE_NONE || vmp_now_ns() - m->started_ns >= BOOT_MS * ms_ns))
-		m->been_ready = true;
+	m->been_ready |= ready;
 	vmp_exec_feed(m->d, &ev);
 	vmp_member_changed(m);
 }
@@ -995,6 +994,8 @@ static bool may_restart(const struct vmp_member *m, bool left)
 
 	if (m->phase != VMP_HOST_RUNNING || !vmp_member_view(m, &v))
 		return false;
+	if (m->ready_spec.kind == VMP_PROBE_NONE && vmp_now_ns() - m->started_ns < BOOT_MS * ms_ns)
+		in.been_ready = false;
 	in.attended = d->corosync_up && d->quorate && d->libvirt_up && d->pcmk && d->pcmk_state != VMP_PCMK_ABSENT && !vmp_bars_self(d, why, sizeof(why));
 	in.primary = v.role != VMP_ROLE_NONE;
 	in.successor = v.reg.state.sync_node && v.reg.state.sync_node != d->node;
@@ -1371,8 +1372,8 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 			vmp_journal_add(d->journal, m->name, 0, "started", "VM runs, process %d", (int)ev.run.pid);
 			if (!m->restarting)
 				m->told = VMP_TOLD_UNPROMOTED;
-			else if (d->pcmk)
-				vmp_pcmk_count(d->pcmk, m->name, m->rsc);
+			else if (d->pcmk && vmp_pcmk_count(d->pcmk, m->name, m->rsc) < 0)
+				vmp_log(LOG_WARNING, "%s: the restart in place is not counted in Pacemaker's fail count", m->name);
 			m->restarting = false;
 			m->fail_reason[0] = '\0';
 			vm_runs(m, &ev.run, vmp_member_new_id());

@@ -31,14 +31,8 @@ answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
 settled() { answers && [ "$($copies | wc -l)" = 1 ]; }
 
 virtualdomain_up() {
-	local n id
 	copies=vm_copies
-	for n in $(lab_all); do
-		id=$(lab_node_id "$n")
-		vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "$entry/24" "192.168.77.$id/24" > "$LAB_DIR/$n/etc/libvirt/p1.xml"
-	done
-	on n1 pcs resource create vm ocf:heartbeat:VirtualDomain hypervisor=qemu:///system config=/etc/libvirt/p1.xml \
-		op monitor interval=10s timeout=30s op start timeout=90s op stop timeout=60s meta migration-threshold=1000000 >&2
+	lab_virtualdomain
 	wait_for 90 settled
 }
 keepalived_up() {

@@ -161,6 +161,15 @@ link_up() { in_switch ip link set "$1${2:-u}" up; }
 
 # --- what vmpair is compared with ---------------------------------------------------------------------------------------
 
+lab_virtualdomain() { # a VM with the first entry address, as resource "vm" under ocf:heartbeat:VirtualDomain
+	local n id
+	for n in $(lab_all); do
+		id=$(lab_node_id "$n")
+		vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "${LAB_ENTRY[0]}/24" "192.168.77.$id/24" > "$LAB_DIR/$n/etc/libvirt/p1.xml"
+	done
+	on n1 pcs resource create vm ocf:heartbeat:VirtualDomain hypervisor=qemu:///system config=/etc/libvirt/p1.xml \
+		op monitor interval=10s timeout=30s op start timeout=90s op stop timeout=60s meta migration-threshold=1000000 >&2
+}
 # lab_keepalived_conf NODE ADDRESS: an address of br-entry under VRRP version 3, adverts every 100 ms; the lower node number is preferred
 lab_keepalived_conf() {
 	cat <<- EOF

@@ -15,8 +15,8 @@ setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
 
 	# The rest of /etc, /var and /usr is the host's, below an upper layer that takes mount points and changes.
 	for d in etc var; do
-		mkdir -p "$LAB_NODE_DIR/over/$d" "$LAB_NODE_DIR/work/$d"
-		mount -t overlay overlay -o "lowerdir=/$d,upperdir=$LAB_NODE_DIR/over/$d,workdir=$LAB_NODE_DIR/work/$d" "/$d"
+		mkdir -p "$LAB_NODE_DIR/over/$d" "$LAB_NODE_DIR/overlay-work/$d"
+		mount -t overlay overlay -o "lowerdir=/$d,upperdir=$LAB_NODE_DIR/over/$d,workdir=$LAB_NODE_DIR/overlay-work/$d" "/$d"
 	done
 	if [ -d "$LAB_STAGE/usr" ]; then
 		mount -t overlay overlay -o "lowerdir=$LAB_STAGE/usr:/usr" /usr

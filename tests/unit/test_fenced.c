@@ -224,7 +224,7 @@ static int64_t when(const char *completed)
 	return rc ? -1 : h.list[0].f.completed_s;
 }
 
-/* Time zones: as printed with TZ=UTC, and with TZ=XXX-5:30; later versions add a fraction. */
+/* Time zones: as printed with TZ=UTC, and with TZ=IST-5:30; later versions add a fraction. */
 static void times(void **state)
 {
 	(void)state;

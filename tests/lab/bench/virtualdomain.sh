@@ -7,12 +7,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 entry=${LAB_ENTRY[0]}
-for n in $(lab_all); do
-	id=$(lab_node_id "$n")
-	vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "$entry/24" "192.168.77.$id/24" > "$LAB_DIR/$n/etc/libvirt/p1.xml"
-done
-on n1 pcs resource create vm ocf:heartbeat:VirtualDomain hypervisor=qemu:///system config=/etc/libvirt/p1.xml \
-	op monitor interval=10s timeout=30s op start timeout=90s op stop timeout=60s meta migration-threshold=1000000 >&2
+lab_virtualdomain
 wait_for 90 probe_answers "$entry"
 node=$(rsc_node n1 vm)
 

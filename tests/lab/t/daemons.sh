@@ -145,7 +145,9 @@ n=$standby notes=$LAB_DIR/notify.log
 told() { grep -Eq "^[0-9]+ $1\$" "$notes"; }
 fed() { [ "$(grep -c ' WATCHDOG=1$' "$notes")" -ge "$1" ]; }
 for d in pacemaker vmpaird corosync libvirtd; do daemon stop "$n" $d; done
-on "$n" "$LAB_BUILD/tests/lab/hurt" notify /run/lab/notify < <(exec sleep infinity) > "$notes" &
+mkfifo "$LAB_DIR/listen"
+exec {listen}<> "$LAB_DIR/listen" # it listens until this is closed
+on "$n" "$LAB_BUILD/tests/lab/hurt" notify /run/lab/notify < "$LAB_DIR/listen" > "$notes" {listen}>&- &
 listener=$!
 wait_for 5 grep -qx listening "$notes"
 on "$n" env NOTIFY_SOCKET=/run/lab/notify "$LAB_SRC/node.sh" start vmpaird
@@ -172,6 +174,7 @@ wait_for 5 told STOPPING=1 || fail 'no STOPPING=1'
 longest=$(awk '$2 == "WATCHDOG=1" {if (last && $1 - last > max) max = $1 - last; last = $1} END {print max + 0}' "$notes")
 limit=$(sed -n 's/^WatchdogSec=\([0-9]*\).*/\1/p' "$LAB_TOP/daemon/vmpaird.service.in")
 assert_le "$longest" $((limit * 1000 / 2)) 'longest time between two words to the watchdog, in ms'
-kill "$listener" 2> /dev/null || true
+exec {listen}>&-
+wait "$listener"
 probe_stop
 assert_le "$(probe_value libvirtd 'max_gap_ms | floor')" 500 'gap while libvirtd restarts, in ms'
