@@ -28,6 +28,7 @@ struct vmp_loop {
 	qb_loop_t *qb;
 	int timer_fd, signal_fd;
 	uint64_t programmed_ns; /* what timer_fd is set to, 0 = not */
+	bool busy; /* in a callback; timer_fd is set once, after it */
 	struct vmp_timer *timers; /* sorted */
 	struct watch *watches, *graveyard;
 	vmp_timer_fn before_fn, after_fn;
@@ -67,6 +68,19 @@ static void check_slow(struct vmp_loop *l, const char *what, int fd, uint64_t be
 		l->slow_fn(what, fd, took, l->slow_data);
 }
 
+static void program(struct vmp_loop *l)
+{
+	uint64_t at = l->timers ? l->timers->at_ns : 0;
+	struct itimerspec its = { 0 };
+
+	if (l->busy || at == l->programmed_ns)
+		return;
+	its.it_value.tv_sec = (time_t)(at / 1000000000u);
+	its.it_value.tv_nsec = (long)(at % 1000000000u);
+	timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
+	l->programmed_ns = at;
+}
+
 static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 {
 	struct watch *w = data;
@@ -76,11 +90,14 @@ static int32_t on_fd(int32_t fd, int32_t revents, void *data)
 		struct vmp_loop *l = w->loop;
 		uint64_t begun = vmp_now_ns();
 
+		l->busy = true;
 		w->fn(fd, (short)revents, w->data);
 		if (fd != l->timer_fd)
 			check_slow(l, "descriptor", fd, begun);
 		if (l->after_fn)
 			l->after_fn(l->after_data);
+		l->busy = false;
+		program(l);
 	}
 	return 0;
 }
@@ -141,19 +158,6 @@ void vmp_loop_del_fd(struct vmp_loop *l, int fd)
 	}
 }
 
-static void program(struct vmp_loop *l)
-{
-	uint64_t at = l->timers ? l->timers->at_ns : 0;
-	struct itimerspec its = { 0 };
-
-	if (at == l->programmed_ns)
-		return;
-	its.it_value.tv_sec = (time_t)(at / 1000000000u);
-	its.it_value.tv_nsec = (long)(at % 1000000000u);
-	timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &its, NULL);
-	l->programmed_ns = at;
-}
-
 static void unlink_timer(struct vmp_loop *l, struct vmp_timer *t)
 {
 	if (!t->linked)
@@ -210,7 +214,6 @@ static void on_timer_fd(int fd, short revents, void *data)
 		t->fn(t->data);
 		check_slow(l, "timer", -1, begun);
 	}
-	program(l);
 	bury(l);
 }
 

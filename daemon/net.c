@@ -29,6 +29,9 @@ struct limit {			/* one report per VMP_NET_REPORT_NS */
 
 struct peer {
 	uint8_t node;
+	bool waits;		/* in vmp_net.waiting */
+	size_t joined_len;
+	uint8_t joined[VMP_SEAL_MAX_PAYLOAD];	/* messages that leave in one datagram */
 	struct vmp_net_addr addr[VMP_NET_LINKS];
 	struct vmp_net_peer_stats stats;
 	struct limit limit[VMP_NET_CAUSE_COUNT];
@@ -62,6 +65,8 @@ struct vmp_net {
 	struct sock sock[VMP_NET_LINKS];
 	uint16_t port;
 	bool dispatching;
+	unsigned int waiting_count;
+	struct peer *waiting[VMP_NET_PEERS];	/* with something joined */
 	unsigned int peer_count;
 	struct peer *peer[VMP_SEAL_MAX_NODE + 1];
 	struct peer nobody;	/* statistics of what belongs to no peer */
@@ -332,6 +337,8 @@ int vmp_net_set_keys(struct vmp_net *n, const struct vmp_keys *keys)
 	return vmp_seal_set_keys(n->seal, keys);
 }
 
+static unsigned int leave(struct vmp_net *n, int *ret_err);
+
 /* --- peers --------------------------------------------------------------------------------------------------------------- */
 int vmp_net_peer_set(struct vmp_net *n, uint8_t node, const struct vmp_net_addr *addr, unsigned int count)
 {
@@ -373,8 +380,11 @@ int vmp_net_peer_set(struct vmp_net *n, uint8_t node, const struct vmp_net_addr 
 
 int vmp_net_peer_del(struct vmp_net *n, uint8_t node)
 {
+	int err = 0;
+
 	if (!n->peer[node])
 		return -ENOENT;
+	leave(n, &err);
 	vmp_seal_peer_del(n->seal, node);
 	free(n->peer[node]);
 	n->peer[node] = NULL;
@@ -506,36 +516,64 @@ static int send_hello(struct vmp_net *n, struct peer *p)
 	return flush(n, &err) ? 0 : err;
 }
 
+/* What was joined leaves, with one call per socket. Returns the number of datagrams. */
+static unsigned int leave(struct vmp_net *n, int *ret_err)
+{
+	unsigned int used = 0;
+	uint64_t now;
+
+	if (!n->waiting_count)
+		return 0;
+	now = n->now_ns();
+	for (unsigned int i = 0; i < n->waiting_count; i++) {
+		struct peer *p = n->waiting[i];
+		int r = vmp_seal_data(n->seal, p->node, now, p->joined, p->joined_len, n->out[used], sizeof(n->out[used]));
+
+		p->waits = false;
+		p->joined_len = 0;
+		if (r < 0)
+			*ret_err = r;	/* its session ended meanwhile; a loss like any other */
+		else
+			enqueue(n, p, n->out[used++], (size_t)r);
+	}
+	n->waiting_count = 0;
+	return flush(n, ret_err);
+}
+
+/* Joins a message to what waits for the peer. -ENOTCONN: no session, a hello left instead. */
+static int join(struct vmp_net *n, struct peer *p, const uint8_t *plain, size_t len)
+{
+	int err = 0;
+
+	if (!vmp_seal_peer_inc(n->seal, p->node)) {
+		send_hello(n, p);
+		return -ENOTCONN;
+	}
+	if (p->joined_len + len > sizeof(p->joined))
+		leave(n, &err);
+	if (!p->waits)
+		n->waiting[n->waiting_count++] = p;
+	p->waits = true;
+	memcpy(p->joined + p->joined_len, plain, len);
+	p->joined_len += len;
+	p->stats.tx++;
+	return 0;
+}
+
 int vmp_net_send_many(struct vmp_net *n, const uint8_t *to, unsigned int count, const struct vmp_msg *msg)
 {
 	uint8_t plain[VMP_WIRE_MAX];
-	struct peer *hello[VMP_NET_PEERS];
-	unsigned int used = 0, hellos = 0, reached = 0;
+	unsigned int reached = 0;
 	int len, err = 0;
-	uint64_t now;
 
 	len = vmp_wire_encode(msg, plain, sizeof(plain));
 	if (len < 0)
 		return len;
-	now = n->now_ns();
-	for (unsigned int i = 0; i < count && used < VMP_NET_PEERS; i++) {
-		struct peer *p = n->peer[to[i]];
-		int r;
-
-		if (!p)
-			continue;
-		r = vmp_seal_data(n->seal, to[i], now, plain, (size_t)len, n->out[used], sizeof(n->out[used]));
-		if (r == -ENOTCONN && hellos < VMP_NET_PEERS)
-			hello[hellos++] = p;
-		if (r < 0)
-			continue;
-		enqueue(n, p, n->out[used++], (size_t)r);
-		p->stats.tx++;
-		reached++;
-	}
-	flush(n, &err);
-	for (unsigned int i = 0; i < hellos; i++)
-		send_hello(n, hello[i]);
+	for (unsigned int i = 0; i < count; i++)
+		if (n->peer[to[i]] && join(n, n->peer[to[i]], plain, (size_t)len) == 0)
+			reached++;
+	if (!n->dispatching)
+		leave(n, &err);
 	return (int)reached;
 }
 
@@ -550,14 +588,10 @@ int vmp_net_send(struct vmp_net *n, uint8_t to, const struct vmp_msg *msg)
 	len = vmp_wire_encode(msg, plain, sizeof(plain));
 	if (len < 0)
 		return len;
-	r = vmp_seal_data(n->seal, to, n->now_ns(), plain, (size_t)len, n->out[0], sizeof(n->out[0]));
-	if (r == -ENOTCONN)
-		send_hello(n, p);
-	if (r < 0)
+	r = join(n, p, plain, (size_t)len);
+	if (r < 0 || n->dispatching)
 		return r;
-	enqueue(n, p, n->out[0], (size_t)r);
-	p->stats.tx++;
-	return flush(n, &err) ? 0 : err;
+	return leave(n, &err) ? 0 : err;
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------------------- */
@@ -565,6 +599,7 @@ static void take(struct vmp_net *n, const uint8_t *buf, size_t len, const struct
 {
 	struct vmp_seal_in *in = &n->in;
 	uint64_t now = n->now_ns();	/* V1: after it left the socket */
+	const uint8_t *payload;
 	struct peer *p;
 	int r;
 
@@ -590,14 +625,17 @@ static void take(struct vmp_net *n, const uint8_t *buf, size_t len, const struct
 		n->ops.session(n->ctx, p->node, in->peer_inc);
 	if (in->cause != VMP_SEAL_DATA)
 		return;
-	r = vmp_wire_decode(in->payload, in->len, &n->msg);
-	if (r < 0) {
-		p->stats.causes[VMP_NET_DECODE]++;
-		refuse(n, p, VMP_NET_DECODE, r, now, ss, sslen);
-		return;
+	payload = in->payload;
+	while (in->len && n->peer[in->from] == p) {	/* the owner may have removed it */
+		r = vmp_wire_next(&payload, &in->len, &n->msg);
+		if (r < 0) {
+			p->stats.causes[VMP_NET_DECODE]++;
+			refuse(n, p, VMP_NET_DECODE, r, now, ss, sslen);
+			return;
+		}
+		p->stats.rx++;
+		n->ops.message(n->ctx, p->node, now, &n->msg);
 	}
-	p->stats.rx++;
-	n->ops.message(n->ctx, p->node, now, &n->msg);
 }
 
 int vmp_net_dispatch(struct vmp_net *n)
@@ -630,6 +668,7 @@ int vmp_net_dispatch(struct vmp_net *n)
 			}
 			for (int i = 0; i < r; i++)
 				take(n, n->rx[i], n->rx_hdr[i].msg_len, &n->rx_from[i], n->rx_hdr[i].msg_hdr.msg_namelen);
+			leave(n, &err);
 			taken += (unsigned int)r;
 			/* No short cut on a short batch: more may have come while the callbacks ran. */
 		}

@@ -86,7 +86,9 @@ int vmp_net_dispatch(struct vmp_net *n);
 int vmp_net_peer_set(struct vmp_net *n, uint8_t node, const struct vmp_net_addr *addr, unsigned int count);
 int vmp_net_peer_del(struct vmp_net *n, uint8_t node);
 
-/* 0 when at least one datagram left, -ENOTCONN (hello sent instead), -ENOENT no such peer, or what encode or the kernel said. */
+/* Messages sent from within a callback of vmp_net_dispatch() wait until the datagrams read so far have been worked off; those to one
+ * peer then leave joined. Others leave at once.
+ * 0 when at least one datagram left (or the message waits), -ENOTCONN (hello sent instead), -ENOENT no such peer, or what encode or the kernel said. */
 int vmp_net_send(struct vmp_net *n, uint8_t to, const struct vmp_msg *msg);
 /* The same to several peers with few system calls; returns to how many it left. Unknown nodes are passed over. */
 int vmp_net_send_many(struct vmp_net *n, const uint8_t *to, unsigned int count, const struct vmp_msg *msg);

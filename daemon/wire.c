@@ -382,20 +382,33 @@ int vmp_wire_encode(const struct vmp_msg *msg, uint8_t *buf, size_t cap)
 	return stored(&w, buf);
 }
 
-int vmp_wire_decode(const uint8_t *buf, size_t len, struct vmp_msg *ret)
+int vmp_wire_next(const uint8_t **buf, size_t *len, struct vmp_msg *ret)
 {
-	struct walk w = { .load = true, .q = buf, .left = len };
+	struct walk w = { .load = true, .q = *buf, .left = *len };
 	struct vmp_msg m;
 
-	if (len > VMP_WIRE_MAX)
+	if (*len > VMP_WIRE_MAX)
 		return -EPROTO;
 	memset(&m, 0, sizeof(m));
 	x_msg(&w, &m);
-	if (!w.err && w.left)
-		w.err = -EPROTO;
 	if (w.err)
 		return w.err;
 	memcpy(ret, &m, sizeof(m));	/* padding too: equal messages are equal bytes */
+	*buf = w.q;
+	*len = w.left;
+	return 0;
+}
+
+int vmp_wire_decode(const uint8_t *buf, size_t len, struct vmp_msg *ret)
+{
+	struct vmp_msg m;
+	int r = vmp_wire_next(&buf, &len, &m);
+
+	if (r < 0)
+		return r;
+	if (len)
+		return -EPROTO;
+	memcpy(ret, &m, sizeof(m));
 	return 0;
 }
 

@@ -18,7 +18,10 @@
 
 /* Length, or -EMSGSIZE (cap too small), -EINVAL (not a valid message). */
 int vmp_wire_encode(const struct vmp_msg *msg, uint8_t *buf, size_t cap);
-/* 0, -EPROTO, -EPROTONOSUPPORT. *ret is unchanged on failure, and wholly set (padding zero) on success. */
+/* The first of the messages in a datagram; *buf and *len become what is left. 0, -EPROTO, -EPROTONOSUPPORT. Nothing is changed on
+ * failure; *ret is wholly set (padding zero) on success. */
+int vmp_wire_next(const uint8_t **buf, size_t *len, struct vmp_msg *ret);
+/* Exactly one message. */
 int vmp_wire_decode(const uint8_t *buf, size_t len, struct vmp_msg *ret);
 
 /* One pair's record as kept in files. Same rules. */

@@ -478,6 +478,30 @@ static void on_members(struct vmp_step *s, unsigned int v, const struct vmp_msg_
 	}
 }
 
+static void heartbeat_run(struct vmp_step *s)
+{
+	struct vmp_core *c = s->c;
+
+	if (s->now < c->next_hb_ns)
+		return;
+	if (c->config.version)
+		vmp_heartbeat_send(s);
+	c->next_hb_ns += c->hb_ns;
+	if (c->next_hb_ns <= s->now)
+		c->next_hb_ns = s->now + c->hb_ns;
+}
+
+/* The first heartbeat of a round brings on the others: nodes then wake each other less often, and an answer and the own heartbeat leave in
+ * one datagram. */
+static void heartbeat_with(struct vmp_step *s)
+{
+	struct vmp_core *c = s->c;
+
+	if (c->next_hb_ns > s->now && c->next_hb_ns - s->now < c->hb_ns / 2)
+		c->next_hb_ns = s->now;
+	heartbeat_run(s);
+}
+
 static void on_tick(struct vmp_step *s)
 {
 	struct vmp_core *c = s->c;
@@ -496,13 +520,7 @@ static void on_tick(struct vmp_step *s)
 			vmp_mode_set(s, p, VMP_MODE_WAIT);
 		}
 	}
-	if (s->now >= c->next_hb_ns) {
-		if (c->config.version)
-			vmp_heartbeat_send(s);
-		c->next_hb_ns += c->hb_ns;
-		if (c->next_hb_ns <= s->now)
-			c->next_hb_ns = s->now + c->hb_ns;
-	}
+	heartbeat_run(s);
 	if (c->config.version && (c->members_changed || s->now >= c->next_members_ns))
 		members_send(s);
 	vmp_recovery_run(s);
@@ -572,7 +590,10 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		return;
 	}
 	switch ((enum vmp_msg_type)msg->type) {
-	case VMP_MSG_HEARTBEAT: vmp_on_heartbeat(s, v, &msg->u.heartbeat); break;
+	case VMP_MSG_HEARTBEAT:
+		vmp_on_heartbeat(s, v, &msg->u.heartbeat);
+		heartbeat_with(s);
+		break;
 	case VMP_MSG_ACK: vmp_on_ack(s, v, &msg->u.ack); break;
 	case VMP_MSG_CLAIM: vmp_on_claim(s, v, &msg->u.claim, false); break;
 	case VMP_MSG_PROBE: vmp_on_claim(s, v, &msg->u.claim, true); break;

@@ -536,6 +536,7 @@ struct vmp_peer {		/* per voter index */
 	uint64_t heard_ns;	/* last heartbeat; 0: never */
 	uint64_t acked_ns;	/* own send time of the newest heartbeat that this voter answered, whatever it supported */
 	uint64_t members_ns;	/* last MEMBERS; 0: never */
+	uint64_t idle_ack_ns, idle_inc;	/* V2: last answer to a heartbeat that held nothing, and the run of the daemon that got it */
 	uint64_t boot, inc;
 	uint64_t told_ns;	/* M3: last time it was told our configuration, or asked for its own */
 	uint64_t fenced_boot;	/* R3: verified as gone */

@@ -104,6 +104,14 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 	}
 	if (c->rec.abstaining && !BUG(c, ACK_ABSTAINING))
 		return;
+	/* Nothing is asked for: the answer only shows that the way back works (H3), and three in a lease show it well enough. They would be
+	 * two thirds of what idle nodes send. */
+	if (!hb->n_held && peer->idle_inc == hb->inc && s->now - peer->idle_ack_ns < c->lease_ns / 3)
+		return;
+	if (!hb->n_held) {
+		peer->idle_ack_ns = s->now;
+		peer->idle_inc = hb->inc;
+	}
 	barred = vmp_barred(c, node) && !BUG(c, BAR_SUPPORTED);		/* B1 */
 	msg = vmp_msg_new(s, VMP_MSG_ACK);
 	msg->u.ack.inc = hb->inc;

@@ -107,6 +107,60 @@ static void unknown_voter_is_ignored(void **state)
 	assert_int_equal(world.out.n_actions, 0);
 }
 
+/* V2: who holds nothing is answered three times in a lease, who holds something each time. */
+static void idle_acks(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_HEARTBEAT), holds = from(1, VMP_MSG_HEARTBEAT);
+	unsigned int i, acks = 0;
+
+	(void)state;
+	pair_up(3);
+	world_down(1, true);
+	world_down(2, true);
+	ev.msg.u.heartbeat.boot = 0xb2;
+	ev.msg.u.heartbeat.inc = 0x7777;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_ACK), 1);
+	for (i = 0; i < 15; i++) {
+		world.now += 10 * WORLD_MS;
+		ev.msg.u.heartbeat.seq++;
+		world_event(3, ev);
+		acks += sent(VMP_MSG_ACK);
+	}
+	assert_int_equal(acks, 3);
+	ev.msg.u.heartbeat.inc++;	/* a daemon that just started is answered at once */
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_ACK), 1);
+	holds.msg.u.heartbeat.boot = 0xb1;
+	holds.msg.u.heartbeat.n_held = 1;
+	holds.msg.u.heartbeat.held[0] = (struct vmp_held){ .pair = P, .epoch = view(1).epoch };
+	for (i = 0; i < 3; i++) {
+		world_event(3, holds);
+		assert_int_equal(sent(VMP_MSG_ACK), 1);
+	}
+}
+
+/* The own heartbeat goes with the first one heard in the second half of its interval, and then a whole interval passes. */
+static void heartbeats_together(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_HEARTBEAT);
+	struct vmp_core *c;
+
+	(void)state;
+	pair_up(3);
+	c = &world.core[3];
+	ev.msg.u.heartbeat.boot = 0xb2;
+	world.now = c->next_hb_ns - c->hb_ns / 2;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_HEARTBEAT), 0);
+	world.now++;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_HEARTBEAT), 1);
+	assert_int_equal(c->next_hb_ns, world.now + c->hb_ns);
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_HEARTBEAT), 0);
+}
+
 /* V3 b, c, d; V4 */
 static void voter_grants(void **state)
 {
@@ -1170,6 +1224,8 @@ int main(void)
 		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(reclaim_without_barred_standby),
 		cmocka_unit_test(former_voter_gives_back),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
+		cmocka_unit_test(idle_acks),
+		cmocka_unit_test(heartbeats_together),
 		cmocka_unit_test(voter_grants), cmocka_unit_test(learned_promise), cmocka_unit_test(support_is_exact),
 		cmocka_unit_test(ack_of_old_inc), cmocka_unit_test(late_grant), cmocka_unit_test(late_put_ok), cmocka_unit_test(reclaim),
 		cmocka_unit_test(write_fails), cmocka_unit_test(released_is_not_resumed), cmocka_unit_test(switchover_is_refused),

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "daemon/net.h"
+#include "daemon/wire.h"
 #include "tests/unit/msggen.h"
 
 #define END_MAX 4
@@ -35,7 +36,8 @@ struct end {
 	uint8_t report_node;
 	int report_err;
 	char report_from[80];
-	bool reply;	/* answer each message from within the callback */
+	unsigned int replies;	/* to each message, from within the callback */
+	bool forget;		/* and then remove its sender */
 };
 
 static uint64_t clock_now = 1000000000ULL;
@@ -53,8 +55,10 @@ static void on_message(void *ctx, uint8_t from, uint64_t now_ns, const struct vm
 	e->messages++;
 	e->last_from = from;
 	e->last = *msg;
-	if (e->reply)
+	for (unsigned int i = 0; i < e->replies; i++)
 		assert_int_equal(vmp_net_send(e->net, from, msg), 0);
+	if (e->forget)
+		assert_int_equal(vmp_net_peer_del(e->net, from), 0);
 }
 
 static void on_session(void *ctx, uint8_t node, uint64_t inc)
@@ -201,7 +205,7 @@ static void exchange(const char *a_addr, const char *a_addr2, const char *b_addr
 		assert_int_equal(b.last_from, 1);
 		assert_memory_equal(&m, &b.last, sizeof(m));
 	}
-	b.reply = true;
+	b.replies = 1;
 	gen_msg(&m, VMP_MSG_HEARTBEAT, false);
 	assert_int_equal(vmp_net_send(a.net, 2, &m), 0);
 	settle(both, 2);
@@ -218,6 +222,49 @@ static void exchange(const char *a_addr, const char *a_addr2, const char *b_addr
 	assert_int_equal(st.link[0].tx_errors, 0);
 	assert_int_equal(a.reports + b.reports, 0);
 	assert_int_equal(vmp_net_peer_stats(b.net, 9, &st), -ENOENT);
+	vmp_net_free(a.net);
+	vmp_net_free(b.net);
+}
+
+/* What is sent to a peer while datagrams are worked off leaves in as few of them as it fits into. */
+static void joined(void **state)
+{
+	struct vmp_keys keys = keys_make(1);
+	struct vmp_net_peer_stats before, st;
+	struct end a, b, *both[] = { &a, &b };
+	uint8_t buf[VMP_WIRE_MAX];
+	struct vmp_msg m;
+	int len;
+
+	(void)state;
+	end_open(&a, 1, 0xa1, 0, &keys);
+	end_open(&b, 2, 0xb1, 0, &keys);
+	end_peer(&a, &b, "127.0.0.1", NULL);
+	end_peer(&b, &a, "127.0.0.1", NULL);
+	meet(&a, &b);
+	gen_msg(&m, VMP_MSG_TABLE, true);
+	len = vmp_wire_encode(&m, buf, sizeof(buf));
+	assert_true(len > 0);
+	assert_int_equal(vmp_net_peer_stats(b.net, 1, &before), 0);
+	b.replies = 40;
+	a.messages = 0;
+	assert_int_equal(vmp_net_send(a.net, 2, &m), 0);
+	settle(both, 2);
+	assert_int_equal(a.messages, 40);
+	assert_memory_equal(&m, &a.last, sizeof(m));
+	assert_int_equal(vmp_net_peer_stats(b.net, 1, &st), 0);
+	assert_int_equal(st.tx - before.tx, 40);
+	assert_int_equal(st.link[0].tx - before.link[0].tx, (40 + VMP_WIRE_MAX / len - 1) / (VMP_WIRE_MAX / len));
+	/* a peer that is removed while something waits for it: that leaves first */
+	b.replies = 1;
+	b.forget = true;
+	assert_int_equal(vmp_net_send(a.net, 2, &m), 0);
+	while (a.messages < 41) {
+		struct pollfd p[] = { { vmp_net_fd(a.net), POLLIN, 0 }, { vmp_net_fd(b.net), POLLIN, 0 } };
+
+		assert_true(poll(p, 2, 5000) > 0);
+		assert_true(vmp_net_dispatch(b.net) >= 0 && vmp_net_dispatch(a.net) >= 0);
+	}
 	vmp_net_free(a.net);
 	vmp_net_free(b.net);
 }
@@ -600,7 +647,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(f) cmocka_unit_test_setup(f, begin)
-		T(ipv4), T(ipv6), T(two_links), T(restart),
+		T(joined), T(ipv4), T(ipv6), T(two_links), T(restart),
 		T(several_at_once), T(garbage), T(drained_wholly),
 		T(wrong_key_and_version), T(send_errors), T(old_session_replayed), T(one_link_down), T(port_in_use),
 		T(address_text),
