@@ -30,7 +30,7 @@ PACKAGES_LOCK=/run/lock/vmpair-run-packages
 usage() {
 	cat <<- 'EOF'
 		usage: ./run.sh demo [--json FILE]
-		       ./run.sh check [--quick | --full]
+		       ./run.sh check [--quick | --full [--resume]]
 		       ./run.sh bench [NAME...] [--runs N] [--json FILE]
 		       ./run.sh lab up [--nodes N] [--no-vmpaird] | down | status | shell NODE | build
 
@@ -41,6 +41,7 @@ usage() {
 		check   unit tests, simulator, sanitizers, second compiler, make distcheck, and the tests in the lab
 		        --quick  without distcheck, sanitizers, second compiler and long lab tests
 		        --full   with long runs of simulator and fuzzers, all lab tests and the fault matrix as well
+		        --resume the fault matrix goes on behind the last fault of a run that was broken off
 		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived, and its relay beside HAProxy; NAME:
 		        failover, monitor, idle, relay or a metric (default: all); --runs N repetitions (default 10)
 		        bench sim [SCHEDULES [SEED]], bench spin: long runs of the simulator and of the model of the core
@@ -308,12 +309,15 @@ fuzz() { # every fuzz target for a minute, from its corpus
 }
 
 cmd_check() {
-	local mode=normal line
-	case "${1-}" in
-	--quick | --full) mode=${1#--} ;;
-	'') ;;
-	*) usage >&2; exit 2 ;;
-	esac
+	local mode=normal resume='' line arg
+	for arg; do
+		case "$arg" in
+		--quick | --full) mode=${arg#--} ;;
+		--resume) resume=--resume ;;
+		*) usage >&2; exit 2 ;;
+		esac
+	done
+	[ -z "$resume" ] || [ "$mode" = full ] || { usage >&2; exit 2; }
 	prepare "${CHECK_PACKAGES[@]}"
 	lab_ours=yes
 
@@ -378,7 +382,9 @@ cmd_check() {
 		phase 'a second run after a killed one'
 		step 'second run' "$BUILD/check-run.log" env -C "$BUILD" srcdir="$TOP" "$TOP/tests/check-run.sh" --full
 		phase 'fault matrix'
-		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --full
+		step 'fault matrix' "$BUILD/faults.log" "$TOP/tests/lab/faults.sh" --full ${resume:+"$resume"}
+		phase 'fault matrix, accepted requests'
+		step 'fault matrix with history' "$BUILD/faults-history.log" "$TOP/tests/lab/faults.sh" --full --history ${resume:+"$resume"}
 		;;
 	*)
 		phase 'fault matrix, a third'

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# faults.sh [--full | --third] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]: the fault matrix. One running lab with one pair under
-# continuous load serves them all. Each file faults/NAME.sh defines inject (does the harm; may wait for what has to follow from it)
+# faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]: the fault matrix. One
+# running lab with one pair under continuous load serves them all. The load is a probe of the entry; with --history it is the pair's relay
+# (on the hosts, journal mode) with clients that write to a bank: every acknowledged write must be there exactly once. Each file faults/NAME.sh defines inject (does the harm; may wait for what has to follow from it)
 # and mend (takes it back; nothing where there is nothing to take back). After each fault: the service answers again, Pacemaker
 # and vmpair name the same primary within 10 s, the pair is whole, and no two entries were open at once. Lines of a file's head:
 #   # title: TEXT      for the table         # third: yes      part of --third, what `check` runs
@@ -13,18 +14,22 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 # shellcheck source-path=SCRIPTDIR source=pair.sh
 . "$LAB_SRC/pair.sh"
+# shellcheck source-path=SCRIPTDIR source=history.sh
+. "$LAB_SRC/history.sh"
 
 usage() {
-	echo "usage: tests/lab/faults.sh [--full | --third] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]" >&2
+	echo "usage: tests/lab/faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]" >&2
 	exit 2
 }
 
-which=third resume='' seed=1 json='' table=''
+which=third history='' runs=1 resume='' seed=1 json='' table=''
 names=()
 while [ $# -gt 0 ]; do
 	case "$1" in
 	--full) which=full ;;
 	--third) which=third ;;
+	--history) history=yes ;;
+	--runs) runs=${2?} && shift ;;
 	--resume) resume=yes ;;
 	--seed) seed=${2?} && shift ;;
 	--json) json=${2?} && shift ;;
@@ -37,8 +42,9 @@ done
 for f in "$json" "$table"; do
 	[ -z "$f" ] || can_write "$f" || { echo "faults: $f cannot be written" >&2; exit 2; }
 done
+[[ $runs =~ ^[1-9][0-9]*$ ]] || usage
 RANDOM=$seed
-results=$LAB_BUILD/faults.tsv # name, title, worst gap ms, moved, agreed ms, result
+results=$LAB_BUILD/faults${history:+-history}.tsv # name, title, worst gap ms, moved, agreed ms, result
 entry=${LAB_ENTRY[0]}
 
 head_value() { sed -n "s/^# $2: *//p" "$LAB_SRC/faults/$1.sh" | head -n 1; }
@@ -49,7 +55,37 @@ if [ ${#names[@]} -eq 0 ]; then
 		names+=("$f")
 	done
 fi
+all=()
+for ((i = 0; i < runs; i++)); do all+=("${names[@]}"); done
+names=("${all[@]}")
 [ -n "$resume" ] || : > "$results"
+
+# --- the load -----------------------------------------------------------------------------------------------------------------
+pair_begin() {
+	# many faults are no flapping
+	PAIR_PARAMS=(hang_timeout=4s trigger_limit=16 trigger_window=1min)
+	if [ -n "$history" ]; then
+		store_start
+		trap leave EXIT
+		pair_apps 1 bank "$HISTORY_STORE"
+		PAIR_PARAMS+=(entry_mode=host relay=host sync=journal services=http1:80:8080)
+	fi
+	pair_create 1
+	wait_for 120 pair_whole p1
+	[ -n "$history" ] || probe_start "$entry"
+}
+load_begin() { # load_begin NAME NUMBER
+	[ -n "$history" ] || { probe_mark "$1"; return; }
+	history_start "$entry" -R "$1" -p 80 -a $((10 * $2)) -w 4 -r 4
+	probe_mark "$1"
+}
+load_end() { # REPLY: the longest gap of this fault, whole ms
+	[ -n "$history" ] || { REPLY=$(probe_worst); return; }
+	probe_stop || fail "$1: the history is wrong"
+	jq -c '{acked, reads, repeats, unknown, violations}' "$LAB_DIR/$PROBE.json"
+	[ "$(jq .acked "$LAB_DIR/$PROBE.json")" -gt 0 ] || fail "$1: no write was acknowledged"
+	REPLY=$(jq '[.marks[].worst_write_gap_ms] | max | floor' "$LAB_DIR/$PROBE.json")
+}
 
 # --- what the faults use -----------------------------------------------------------------------------------------------------
 roles() {
@@ -59,7 +95,7 @@ roles() {
 	for n in $(lab_all); do [ "$n" = "$holder" ] || [ "$n" = "$standby" ] || other=$n; done
 }
 whole() { wait_for "${1:-120}" pair_whole p1 && roles; }
-# shellcheck disable=SC2034 # ASK is read by a_node
+# shellcheck disable=SC2031,SC2034 # ASK is read by a_node
 moved_from() { # moved_from NODE [ASK]: another one is primary
 	local ASK=${2-${ASK-}} now
 	now=$(pair_primary p1)
@@ -130,7 +166,7 @@ one() {
 	whole || fail "$name: the pair was not whole before"
 	before=$holder
 	epoch0=$(pair_epoch p1)
-	probe_mark "$name"
+	load_begin "$name" "$2"
 	# shellcheck source=/dev/null
 	. "$LAB_SRC/faults/$name.sh"
 	uptime_ms; t0=$REPLY
@@ -149,7 +185,8 @@ one() {
 	no) [ "$(pair_epoch p1)" = "$epoch0" ] || fail "$name: the primary moved from $before to $holder without need" ;;
 	esac
 	lab_check_bindings > "$LAB_DIR/proof" 2>&1 || { cat "$LAB_DIR/proof" >&2; exit 3; }
-	printf '%s\t%s\t%s\n' "$(probe_worst)" "$([ "$(pair_epoch p1)" = "$epoch0" ] && echo no || echo yes)" "$((t1 - t0))" > "$LAB_DIR/row"
+	load_end "$name"
+	printf '%s\t%s\t%s\n' "$REPLY" "$([ "$(pair_epoch p1)" = "$epoch0" ] && echo no || echo yes)" "$((t1 - t0))" > "$LAB_DIR/row"
 }
 two_members() {
 	local n=0 node
@@ -160,24 +197,28 @@ two_members() {
 begin() {
 	(set -e; lab_up) > "$LAB_BUILD/faults.up.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults.up.log"; return 1; }
 	lab_load
-	# many faults are no flapping
-	PAIR_PARAMS=(hang_timeout=4s trigger_limit=16 trigger_window=1min)
-	pair_create 1
-	wait_for 120 pair_whole p1
-	probe_start "$entry"
+	pair_begin
 }
 finish() {
-	probe_stop || true
+	[ -n "$history" ] || probe_stop || true
+	leave
+	store_pid=
+}
+leave() {
+	[ -z "$store_pid" ] || kill "$store_pid" 2> /dev/null || true
 	lab_end > /dev/null 2>&1
 }
-trap 'lab_end > /dev/null 2>&1' EXIT
+trap leave EXIT
 trap 'exit 130' INT TERM
 
 echo "1..${#names[@]}"
-n=0 failed=0 up=
+n=0 failed=0 up='' store_pid=
+declare -A seen done_before
+while IFS=$'\t' read -r name _; do done_before[$name]=$((${done_before[$name]-0} + 1)); done < "$results"
 for name in "${names[@]}"; do
 	n=$((n + 1))
-	if [ -n "$resume" ] && grep -q "^$name	" "$results"; then
+	seen[$name]=$((${seen[$name]-0} + 1))
+	if [ "${seen[$name]}" -le "${done_before[$name]-0}" ]; then
 		echo "ok $n - fault/$name # done before"
 		continue
 	fi
@@ -187,8 +228,8 @@ for name in "${names[@]}"; do
 	fi
 	uptime_ms; t0=$REPLY
 	rc=0
-	log="$LAB_BUILD/fault-$name.log"
-	(set -e; one "$name") > "$log" 2>&1 || rc=$?
+	log="$LAB_BUILD/fault${history:+-history}-$name.log"
+	(set -e; one "$name" $n) > "$log" 2>&1 || rc=$?
 	uptime_ms
 	took=$(((REPLY - t0) / 1000))
 	title=$(head_value "$name" title)
