@@ -194,8 +194,6 @@ struct vmp_pair *vmp_pair_get(struct vmp_core *c, uint64_t id)
 	memset(p, 0, sizeof *p);
 	p->id = p->reg.pair = id;
 	p->epoch_seen = c->epoch_skip;
-	if (id == VMP_PAIR_VOTERS)
-		p->epoch = c->epoch_skip;	/* here: the newest epoch under which this node may have proposed anything */
 	return p;
 }
 
@@ -310,8 +308,7 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		return;
 	if (p->id == VMP_PAIR_VOTERS) {
 		p->guard_ns = now + c->lease_ns;
-		p->epoch = r->own_epoch;
-		return;		/* what was proposed under it may still be on its way: neither resumed nor released */
+		return;		/* what was proposed may still be on its way: neither resumed nor released */
 	}
 	if (vmp_guard_forever(c, p))
 		p->guard_ns = p->reg.promised.epoch ? VMP_NEVER : 0;

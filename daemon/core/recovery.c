@@ -155,12 +155,10 @@ static void finish(struct vmp_step *s, bool cold)
 		vmp_seen(p, pr->epoch);
 		/* I3: epochs of claims that nobody received and the disk missed are not used again */
 		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
-		if (p->id == VMP_PAIR_VOTERS)
-			p->epoch = p->epoch_seen;
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
 		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. But what it
-		 * proposed as a voter set may still be adopted. */
+		 * proposed as a voter set may still be adopted; claims that proposed nothing are given up in voters.c. */
 		if (!vmp_pair_reserved(p->id) && pr->node == c->node && pr->boot && pr->boot != c->boot &&
 		    (!pr->released || vmp_timers_static(c))) {
 			p->rel_epoch = pr->epoch;

@@ -6,6 +6,9 @@
  * and is released when the change is over. A voter that granted an epoch takes no proposal below it; with that and the overlap of
  * majorities of neighbouring sets, a set that a majority of its predecessor adopted is the only one that can follow.
  *
+ * A proposer adopts its own proposal, on disk, before it sends it. So what its disk names is the newest it can have proposed: under a
+ * claim of its own above that, of this boot or an earlier one, nothing was proposed, and it gives that claim up when it stands in the way.
+ *
  * M2 (1) config_ok, (2) states handed over, (3) wait; after these the proposer puts a state of the reserved pair under the new version:
  * the mark that this version is settled. It spreads as every state does. An unsettled version travels only as a proposal; a settled one is
  * told to everybody. When its proposer is lost, any voter finishes a version by proposing the same set once more. (4) The next change needs
@@ -234,8 +237,8 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (next->version > c->config.version) {
 		if (m->previous.n && difference(&m->previous, next) > 1 && !BUG(c, VOTERS_TWO))
 			return;		/* M2: one at a time */
-		if (pr->node == c->node && pr->epoch > m->epoch && pr->epoch > p->epoch && !pr->released) {
-			/* Our own claim stands in the way. Nothing was proposed under it: who came first goes first. */
+		if (pr->node == c->node && pr->epoch > m->epoch && !pr->released) {
+			/* Our own claim stands in the way. Nothing was proposed under it, else it were adopted: who came first goes first. */
 			pr->released = true;
 			vmp_persist(s, p);
 			if (c->change.phase == VMP_CH_CLAIM)
@@ -403,9 +406,11 @@ static void config_send(struct vmp_step *s)
 {
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
-	struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_CONFIG);
+	struct vmp_msg *msg;
 	unsigned int v;
 
+	config_clean(s);	/* never told before it is on disk */
+	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
 	msg->u.config.chosen = !ch->need_all && enough(ch, &ch->old, ch->ok & ~ch->abstained);
 	msg->u.config.config = ch->next;
 	msg->u.config.previous = ch->old;
@@ -421,8 +426,13 @@ static void propose(struct vmp_step *s)
 	struct vmp_change *ch = &c->change;
 	struct vmp_voter voter = { .id = ch->voter, .node = ch->node };
 	struct vmp_pair *p = vmp_pair_find(c, VMP_PAIR_VOTERS);
+	struct vmp_promised *pr = &p->reg.promised;
 	unsigned int v, k;
 
+	if (pr->epoch > ch->epoch && !pr->released) {	/* the own voter would not take it any more */
+		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
+		return;
+	}
 	ch->phase = VMP_CH_PROPOSE;
 	ch->next = c->config;
 	ch->next.version = ch->epoch;
@@ -457,8 +467,11 @@ static void propose(struct vmp_step *s)
 			ch->left_out |= 1u << v;
 	}
 	memset(ch->parts, 0, sizeof ch->parts);
-	p->epoch = ch->epoch;	/* written first: from here on this epoch is not given up before the version is settled */
+	if (pr->epoch < ch->epoch)
+		*pr = (struct vmp_promised){ .epoch = ch->epoch, .boot = c->boot, .node = c->node };
 	vmp_persist(s, p);
+	if (!BUG(c, VOTERS_NOT_ADOPTED))
+		adopt(s, &ch->next, &ch->old, false);
 	config_send(s);
 }
 
@@ -562,12 +575,6 @@ void vmp_voters_run(struct vmp_step *s)
 		change_again(s, 0);	/* another proposer was faster: see whether what is wanted has come true */
 	} else if (ch->phase == VMP_CH_CLAIM && s->now - ch->first_ns >= c->holder_ns) {
 		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));		/* C3 */
-	} else if (ch->phase == VMP_CH_PROPOSE && c->config.version < ch->epoch) {
-		const struct vmp_pair *p = vmp_pair_find(c, VMP_PAIR_VOTERS);
-
-		/* promised more before our own proposal came back: somebody else has to end this */
-		if (p && p->reg.promised.epoch > ch->epoch && !p->reg.promised.released)
-			change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 	}
 	if (ch->req.deadline_ns && s->now >= ch->req.deadline_ns) {
 		vmp_op_done(s, &ch->req, ch->phase >= VMP_CH_PROPOSE ? -EINPROGRESS : -ETIMEDOUT, ch->reason ? ch->reason : VMP_REASON_VOTERS);
@@ -696,14 +703,15 @@ void vmp_voters_refused(struct vmp_step *s, uint8_t from, const struct vmp_msg_r
 		return;
 	vmp_seen(p, r->promised.epoch);
 	vmp_merge_state(s, p, &r->state);
-	if (r->promised.node == c->node && !r->promised.released && r->promised.epoch > p->epoch && !c->rec.abstaining &&
+	if (r->promised.node == c->node && !r->promised.released && r->promised.epoch > c->config.version &&
 	    (ch->phase != VMP_CH_CLAIM || ch->epoch != r->promised.epoch)) {
 		struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_RELEASE);
 
-		/* nothing was proposed under that claim of ours, and nothing will be */
+		/* Nothing was proposed under that claim of ours, and nothing will be. Known of an earlier boot as well, from what it left
+		 * on the disk. */
 		msg->u.release.pair = VMP_PAIR_VOTERS;
 		msg->u.release.epoch = r->promised.epoch;
-		msg->u.release.boot = c->boot;
+		msg->u.release.boot = r->promised.boot;
 		vmp_send(s, from, msg);
 	}
 	if (ch->phase == VMP_CH_MARK && r->epoch == ch->epoch && r->reason == VMP_REASON_EPOCH_LOW) {

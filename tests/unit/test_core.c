@@ -674,11 +674,11 @@ static void chosen_set_is_taken(void **state)
 	assert_int_equal(world.core[3].config.version, 1 << 8 | 1);
 }
 
-static const struct vmp_promised *promise_of_3(void)
+static const struct vmp_promised *promise_of(unsigned int node, uint64_t pair)
 {
-	for (unsigned int i = 0; i < world.core[3].n_pairs; i++)
-		if (world.core[3].pair[i].id == P)
-			return &world.core[3].pair[i].reg.promised;
+	for (unsigned int i = 0; i < world.core[node].n_pairs; i++)
+		if (world.core[node].pair[i].id == pair)
+			return &world.core[node].pair[i].reg.promised;
 	fail();
 	return NULL;
 }
@@ -700,11 +700,11 @@ static void former_voter_gives_back(void **state)
 	ev = from(2, VMP_MSG_RELEASE);
 	ev.msg.u.release = (struct vmp_msg_release){ .pair = P, .epoch = 9 << 8 | 2, .boot = 0x99 };
 	world_event(3, ev);
-	assert_false(promise_of_3()->released);		/* of a boot that did not promise this */
+	assert_false(promise_of(3, P)->released);		/* of a boot that did not promise this */
 	world_start(2, false);
 	world_run(7000);
-	assert_int_equal(promise_of_3()->epoch, 9 << 8 | 2);
-	assert_true(promise_of_3()->released);
+	assert_int_equal(promise_of(3, P)->epoch, 9 << 8 | 2);
+	assert_true(promise_of(3, P)->released);
 }
 
 /* T3, and both timer rules in force afterwards. */
@@ -770,6 +770,71 @@ static void two_proposers(void **state)
 	assert_int_equal(world.op_rc[2], 0);
 	assert_int_equal(world.op_rc[3], 0);
 	settled(1, 5);
+}
+
+/* Node 2 has proposed to remove node 3, with that node's own grant; 1 knows nothing of it, and has granted node 3 to remove 2. */
+static void claim_in_the_way(void)
+{
+	world_new(3, false);
+	world_run(50);
+	world.delay = 2 * WORLD_MS;
+	world_cut(1, 2, true);
+	voters(2, 3, false, 2);
+	world_run(2);
+	world_cut(2, 3, true);
+	voters(3, 2, false, 3);
+	world_run(3);
+	assert_int_equal(world.core[2].config.n, 2);
+	assert_int_equal(world.core[1].config.version, 1);
+	assert_int_equal(world.core[3].change.phase, VMP_CH_CLAIM);
+}
+
+static void reboot_of_3(void)
+{
+	world_down(3, true);
+	for (unsigned int i = 1; i <= 3; i++)
+		memset(world.cut[i], 0, sizeof world.cut[i]);
+	world_run(300);
+	assert_int_equal(world.core[1].config.version, 1);	/* it has promised more to node 3 */
+	world_start(3, false);
+	world_run(3000);
+}
+
+/* The node to be removed has lost its memory: its disk says that it proposed nothing, so it gives its claim up. */
+static void forgotten_claim_is_given_up(void **state)
+{
+	(void)state;
+	claim_in_the_way();
+	reboot_of_3();
+	assert_int_equal(world.op_rc[2], 0);
+	settled(1, 2);
+	settled(2, 2);
+	assert_false(world_is_voter(1, 3));
+}
+
+/* But what it proposed it has adopted before anybody could hear of it, and does not give up, whatever it forgot: it is the newer one. */
+static void forgotten_proposal_is_kept(void **state)
+{
+	uint64_t version;
+	unsigned int i;
+
+	(void)state;
+	claim_in_the_way();
+	for (i = 0; i < 500 && world.core[3].change.phase < VMP_CH_PROPOSE; i++) {
+		/* its claim is heard; its proposal is not, and it is lost before its own voter hears it */
+		world.cut[3][1] = world.cut[3][3] = promise_of(1, VMP_PAIR_VOTERS)->epoch == world.core[3].change.epoch;
+		world_run(1);
+	}
+	version = world.core[3].change.epoch;
+	assert_true(version > world.core[2].config.version);
+	assert_int_equal(world.core[3].change.phase, VMP_CH_PROPOSE);
+	assert_int_equal(world.config[3].version, version);
+	reboot_of_3();
+	assert_true(world.core[1].config.version >= version);
+	settled(1, 2);
+	settled(3, 2);
+	assert_true(world_is_voter(1, 3));
+	assert_false(world_is_voter(1, 2));
 }
 
 /* M2 (3): two changes while a lease of the first set is still running. */
@@ -1244,6 +1309,7 @@ int main(void)
 		cmocka_unit_test(bar_outlives_daemons_and_hosts), cmocka_unit_test(lifted_bar_ends_members),
 		cmocka_unit_test(bar_heard_of_late), cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
 		cmocka_unit_test(late_holder_keeps_its_standby), cmocka_unit_test(late_standby_listens_first),
+		cmocka_unit_test(forgotten_claim_is_given_up), cmocka_unit_test(forgotten_proposal_is_kept),
 	};
 
 #ifdef VMP_CORE_BUGS
