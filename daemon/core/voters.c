@@ -429,7 +429,13 @@ static void propose(struct vmp_step *s)
 	struct vmp_promised *pr = &p->reg.promised;
 	unsigned int v, k;
 
-	if (pr->epoch > ch->epoch && !pr->released) {	/* the own voter would not take it any more */
+	settle(s);
+	if (c->settled && already(c)) {		/* somebody else has ended it while we claimed */
+		change_end(s, 0, VMP_REASON_NONE);
+		return;
+	}
+	/* (4) once more, for a claim that was to end what another began; and the own voter may have promised more since */
+	if ((c->settled && !all_well(c)) || (pr->epoch > ch->epoch && !pr->released)) {
 		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 		return;
 	}

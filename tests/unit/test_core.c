@@ -837,6 +837,40 @@ static void forgotten_proposal_is_kept(void **state)
 	assert_false(world_is_voter(1, 2));
 }
 
+/* Two nodes are asked to remove the same voter; the second claims to end what the first began, and wins when that is settled. */
+static void removed_by_another_meanwhile(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_CONFIG);
+	struct vmp_core *c = &world.core[3];
+	unsigned int i;
+
+	(void)state;
+	world_new(4, false);
+	world_run(50);
+	voters(2, 4, false, 2);
+	for (i = 0; i < 50 && c->config.n == 4; i++)
+		world_run(1);
+	for (i = 1; i <= 4; i++)
+		world_cut(3, i, i != 3);
+	world_run(1);
+	assert_false(c->settled);
+	voters(3, 4, false, 3);
+	assert_int_equal(c->change.phase, VMP_CH_CLAIM);
+	ev.msg.version = c->config.version;
+	ev.msg.u.config = (struct vmp_msg_config){ .config = c->config, .previous = c->previous };
+	world_event(3, ev);
+	for (i = 1; i <= 2; i++) {
+		ev = from(i, VMP_MSG_GRANT);
+		ev.msg.version = c->config.version;
+		ev.msg.u.grant = (struct vmp_msg_grant){ .pair = VMP_PAIR_VOTERS, .epoch = c->change.epoch, .nonce = c->change.nonce };
+		world_event(3, ev);
+	}
+	assert_int_equal(world.op_rc[3], 0);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 1);
+	assert_int_equal(c->change.phase, VMP_CH_IDLE);
+	settled(3, 3);
+}
+
 /* M2 (3): two changes while a lease of the first set is still running. */
 static void leases_are_waited_out(void **state)
 {
@@ -1310,6 +1344,7 @@ int main(void)
 		cmocka_unit_test(bar_heard_of_late), cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
 		cmocka_unit_test(late_holder_keeps_its_standby), cmocka_unit_test(late_standby_listens_first),
 		cmocka_unit_test(forgotten_claim_is_given_up), cmocka_unit_test(forgotten_proposal_is_kept),
+		cmocka_unit_test(removed_by_another_meanwhile),
 	};
 
 #ifdef VMP_CORE_BUGS
