@@ -44,7 +44,8 @@ usage() {
 		        --resume the fault matrix goes on behind the last fault of a run that was broken off
 		bench   measures vmpair beside VirtualDomain, IPaddr2 and keepalived, and its relay beside HAProxy; NAME:
 		        failover, monitor, idle, relay or a metric (default: all); --runs N repetitions (default 10)
-		        bench sim [SCHEDULES [SEED]], bench spin: long runs of the simulator and of the model of the core
+		        bench sim [SCHEDULES [SEED]], bench spin, bench fuzz [MINUTES [TARGET...]]: long runs of the simulator and of
+		        the model of the core, and of the fuzzers of all parsers
 		lab     the cluster to play with: ./run.sh lab shell n1, then pcs status
 
 		Exit status: 0 all well, 1 a test failed, 2 wrong usage, 3 something needed is missing here.
@@ -299,15 +300,6 @@ coverage() { # coverage DIR: a test of a build with --enable-coverage leaves cou
 	(cd "$1" && tests/unit/test_conf) || return 1
 	find "$1" -name '*conf.gcda' | grep .
 }
-fuzz() { # every fuzz target for a minute, from its corpus
-	local t
-	for t in "$1"/tests/fuzz/fuzz_*; do
-		if [ ! -x "$t" ] || [ -d "$t" ]; then continue; fi
-		mkdir -p "$1/corpus/${t##*/}"
-		"$t" -max_total_time=60 -timeout=10 "$1/corpus/${t##*/}" || return 1
-	done
-}
-
 cmd_check() {
 	local mode=normal resume='' line arg
 	for arg; do
@@ -353,7 +345,7 @@ cmd_check() {
 		step sync-million "$BUILD/sync-million.log" "$BUILD/tests/sim/sync" --runs 1000000 --seed 1000000
 		phase 'fuzzers, a minute each'
 		if configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers && build "$BUILD/fuzz"; then
-			step fuzz "$BUILD/fuzz.log" fuzz "$BUILD/fuzz"
+			step fuzz "$BUILD/fuzz.log" env -C "$BUILD/fuzz" VMP_FUZZ_JOBS="$(nproc)" "$TOP/tests/fuzz/long.sh" 1
 		else
 			result fail fuzz 'does not build'
 		fi
@@ -417,7 +409,7 @@ cmd_script() { # cmd_script NAME ARG...: tests/lab/NAME.sh in a lab
 	print_phases
 }
 
-# Of the core, without a lab: schedules of the simulator (bench sim [SCHEDULES [FIRST-SEED]]), or the larger model (tests/spin/README).
+# Without a lab: schedules of the simulator (bench sim [SCHEDULES [FIRST-SEED]]), the larger model (tests/spin/README), or the fuzzers
 cmd_core_bench() {
 	local what=$1
 	shift
@@ -428,6 +420,11 @@ cmd_core_bench() {
 		configure "$BUILD/sim" CFLAGS='-O3 -flto=auto -march=native' && run make -s -C "$BUILD/sim" tests/sim/sim || return 1
 		cd "$BUILD/sim" || return 1
 		VMP_SIM_JOBS=${VMP_SIM_JOBS:-$(nproc)} run "$TOP/tests/sim/soak.sh" "$@"
+		;;
+	fuzz)
+		configure "$BUILD/fuzz" CC=clang --enable-fuzzers --enable-sanitizers && build "$BUILD/fuzz" || return 1
+		cd "$BUILD/fuzz" || return 1
+		VMP_FUZZ_JOBS=${VMP_FUZZ_JOBS:-$(nproc)} run "$TOP/tests/fuzz/long.sh" "$@"
 		;;
 	spin)
 		cd "$BUILD" || return 1
@@ -468,7 +465,7 @@ case "$verb" in
 check) cmd_check "$@" ;;
 demo | bench)
 	case "$verb ${1-}" in
-	'bench sim' | 'bench spin') cmd_core_bench "$@"; exit ;;
+	'bench sim' | 'bench spin' | 'bench fuzz') cmd_core_bench "$@"; exit ;;
 	esac
 	# refuse wrong options before minutes of building
 	"$TOP/tests/lab/$verb.sh" --check-usage "$@" || exit 2
