@@ -837,7 +837,7 @@ bool vmp_member_has_register(const struct vmp_daemon *d, uint64_t id)
 {
 	struct vmp_pair_view v;
 
-	return !d->core_up || d->core.n_pairs < VMP_MAX_PAIRS || vmp_core_pair_view(&d->core, id, vmp_now_ns(), &v) == 0;
+	return !d->core_up || vmp_core_pairs_left(&d->core) || vmp_core_pair_view(&d->core, id, vmp_now_ns(), &v) == 0;
 }
 
 static bool prepare(struct vmp_member *m)

@@ -12,7 +12,7 @@
 #include "internal/cleanup.h"
 
 static const uint64_t ms_ns = 1000000u;
-enum { REGISTERS_LOW = VMP_MAX_PAIRS - 8 };
+enum { REGISTERS_LOW = 8 };
 
 static const char *get_text(const json_t *msg, const char *key)
 {
@@ -550,9 +550,9 @@ static void do_status(struct vmp_daemon *d, uint64_t token, const char *pair)
 		json_array_append_new(problems, json_sprintf("%s: %s; registers have not reached the disk for %llu ms, which a start "
 							     "of all nodes at once needs", d->conf.state_dir, strerror(-disk),
 							     (unsigned long long)disk_age_ms));
-	if (d->core_up && d->core.n_pairs >= REGISTERS_LOW)
-		json_array_append_new(problems, json_sprintf("%u of %d registers are used, those of deleted pairs included: vmpaird(8), RECOVERY",
-							     d->core.n_pairs, VMP_MAX_PAIRS));
+	if (d->core_up && vmp_core_pairs_left(&d->core) <= REGISTERS_LOW)
+		json_array_append_new(problems, json_sprintf("registers left for new pair names: %u; those of deleted pairs stay in use: "
+							     "vmpaird(8), RECOVERY", vmp_core_pairs_left(&d->core)));
 	not_taken_over(d, pair, problems);
 	vmp_bars_problems(d, problems);
 	if (d->core_up && nv.abstaining)

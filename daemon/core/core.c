@@ -5,7 +5,7 @@
 #define MEMBERS_EVERY_NS 200000000ull
 #define ROOM_ACTIONS 32		/* what one pair needs at most in a tick */
 #define ROOM_MSGS 10
-#define VMP_KEEP_PAIRS (VMP_MAX_VOTERS + 1)	/* registers kept free for the reserved ones */
+#define VMP_KEEP_PAIRS (VMP_MAX_VOTERS + 1)	/* registers kept for the reserved ones: fencing must not fail for lack of one */
 
 uint64_t vmp_pair_id(const char *name)
 {
@@ -182,14 +182,8 @@ struct vmp_pair *vmp_pair_get(struct vmp_core *c, uint64_t id)
 
 	if (p || !id || c->n_pairs == VMP_MAX_PAIRS)
 		return p;
-	if (!vmp_pair_reserved(id) && c->n_pairs >= VMP_MAX_PAIRS - VMP_KEEP_PAIRS) {
-		unsigned int i, n = VMP_KEEP_PAIRS;
-
-		for (i = 0; i < c->n_pairs; i++)
-			n -= n && vmp_pair_reserved(c->pair[i].id);
-		if (c->n_pairs + n >= VMP_MAX_PAIRS)
-			return NULL;	/* fencing must not fail for lack of a register */
-	}
+	if (!vmp_pair_reserved(id) && !vmp_core_pairs_left(c))
+		return NULL;
 	p = &c->pair[c->n_pairs++];
 	memset(p, 0, sizeof *p);
 	p->id = p->reg.pair = id;
@@ -1060,6 +1054,19 @@ int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *
 	/* closing has not released yet: R1 */
 	ret->role = p->role == VMP_ROLE_CLOSING ? VMP_ROLE_HOLDING : p->role;
 	return 0;
+}
+
+unsigned int vmp_core_pairs_left(const struct vmp_core *c)
+{
+	unsigned int i, used = c->n_pairs + VMP_KEEP_PAIRS, kept = VMP_KEEP_PAIRS;
+
+	for (i = 0; i < c->n_pairs && kept; i++) {
+		if (vmp_pair_reserved(c->pair[i].id)) {
+			kept--;
+			used--;
+		}
+	}
+	return used < VMP_MAX_PAIRS ? VMP_MAX_PAIRS - used : 0;
 }
 
 bool vmp_core_run_complete(const struct vmp_core *c)

@@ -663,6 +663,9 @@ int vmp_core_check(const struct vmp_core *c, int *ret_which);
 /* X1: nothing that /run has to hold is missing in it. */
 bool vmp_core_run_complete(const struct vmp_core *c);
 
+/* How many more pairs can get a register; those of deleted pairs are never freed, some are kept for reserved ones. */
+unsigned int vmp_core_pairs_left(const struct vmp_core *c);
+
 /* The record to write for VMP_ACT_PERSIST. -ENOENT when the pair is unknown. */
 int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *ret);
 /* The configuration to write for VMP_ACT_PERSIST_CONFIG. */

@@ -1053,6 +1053,33 @@ static void config_write_fails(void **state)
 	assert_int_equal(world.config[3].n, 4);
 }
 
+/* Registers are for 55 pair names; the others are kept for changes of the voter set and for bars. */
+static void registers_run_out(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	world_new(1, false);
+	assert_int_equal(vmp_core_pairs_left(&world.core[1]), 55);
+	for (i = 0; i < 56; i++) {
+		world_event(1, (struct vmp_event){ .type = VMP_EV_PAIR_ADD, .pair = 0x1000 + i, .op = 1 });
+		assert_int_equal(world.op_rc[1], i < 55 ? 0 : -ENOSPC);
+		assert_int_equal(vmp_core_pairs_left(&world.core[1]), i < 55 ? 54 - i : 0);
+	}
+	assert_int_equal(world.op_reason[1], VMP_REASON_TABLE_FULL);
+	for (i = 1; i <= VMP_MAX_VOTERS; i++) {		/* a probe makes the register it asks about */
+		struct vmp_event ev = from(1, VMP_MSG_PROBE);
+
+		ev.msg.u.claim = (struct vmp_msg_claim){ .pair = VMP_PAIR_BAR(i), .epoch = 1 << 8 | 1, .nonce = 7, .boot = 0xb1 };
+		world_event(1, ev);
+		assert_int_equal(sent(VMP_MSG_PROBE_OK), 1);
+	}
+	world_event(1, (struct vmp_event){ .type = VMP_EV_VOTERS, .node = 2, .on = true, .member = 0xe2, .op = 2,
+					   .deadline_ns = world.now + 2000 * WORLD_MS });
+	assert_int_equal(world.core[1].change.phase, VMP_CH_CLAIM);
+	assert_int_equal(vmp_core_pairs_left(&world.core[1]), 0);
+}
+
 /* --- bars (B1 to B6) -------------------------------------------------------------------------------------------------- */
 static void bar(unsigned int node, unsigned int target, bool on, uint64_t op)
 {
@@ -1344,7 +1371,7 @@ int main(void)
 		cmocka_unit_test(bar_heard_of_late), cmocka_unit_test(bar_with_two_voters), cmocka_unit_test(bar_requests),
 		cmocka_unit_test(late_holder_keeps_its_standby), cmocka_unit_test(late_standby_listens_first),
 		cmocka_unit_test(forgotten_claim_is_given_up), cmocka_unit_test(forgotten_proposal_is_kept),
-		cmocka_unit_test(removed_by_another_meanwhile),
+		cmocka_unit_test(removed_by_another_meanwhile), cmocka_unit_test(registers_run_out),
 	};
 
 #ifdef VMP_CORE_BUGS
