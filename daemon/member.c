@@ -329,6 +329,7 @@ static void write_facts(struct vmp_member *m)
 	snprintf(dir, sizeof(dir), "%s/pairs", m->d->conf.runtime_dir);
 	snprintf(f.pair, sizeof(f.pair), "%s", m->name);
 	snprintf(f.rsc, sizeof(f.rsc), "%s", m->rsc);
+	snprintf(f.vrrp, sizeof(f.vrrp), "%s", m->vrrp);
 	f.member = m->member;
 	if (m->sync.relay) {
 		f.relay_pid = vmp_relay_pid(m->sync.relay);
@@ -1475,6 +1476,9 @@ static int adopt(const struct vmp_facts *f, void *data)
 		return 0;
 	}
 	m->told = f->told;
+	/* keepalived tells of changes only; those since then wait in its FIFO */
+	if (m->params.entry_mode == VMP_ENTRY_KEEPALIVED)
+		snprintf(m->vrrp, sizeof(m->vrrp), "%s", f->vrrp);
 	r = register_virt(m);
 	if (r < 0) {
 		cannot_adopt(d, f, strerror(-r));

@@ -40,6 +40,7 @@ static struct vmp_facts sample(const char *name, json_t *params)
 	struct vmp_facts f = {.pid = 4711, .start_time = 123456789012, .primary = true, .epoch = 1282, .told = VMP_TOLD_PROMOTED, .params = params};
 	snprintf(f.pair, sizeof(f.pair), "%s", name);
 	snprintf(f.rsc, sizeof(f.rsc), "vm-%s", name);
+	snprintf(f.vrrp, sizeof(f.vrrp), "MASTER");
 	return f;
 }
 
@@ -63,6 +64,7 @@ static void written_facts_are_read_again(void **state)
 	assert_true(r.primary);
 	assert_int_equal(r.epoch, 1282);
 	assert_int_equal(r.told, VMP_TOLD_PROMOTED);
+	assert_string_equal(r.vrrp, "MASTER");
 	assert_true(json_equal(r.params, params));
 	vmp_facts_done(&r);
 	json_decref(params);

@@ -120,11 +120,11 @@ log 'VRRP and vmpaird never disagreed for longer than an advert interval (and wh
 for n in $(lab_all); do
 	jq -r 'select((.pair == "p1" and (.what == "vrrp" or .what == "bound" or .what == "unbound")) or .what == "daemon") | "\(.t_ns) \(.what) \(.text)"' \
 		"$LAB_DIR/$n/var/log/vmpair/events.jsonl" | awk -v node="$n" '
-		$2 == "daemon" {vrrp = -1; ours = since = 0} # keepalived tells a new daemon of changes only, and told nobody when there was none
+		$2 == "daemon" {ours = since = 0}
 		$2 == "vrrp" {vrrp = $3 == "MASTER"}
 		$2 == "bound" {ours = 1}
 		$2 == "unbound" {ours = 0}
-		vrrp >= 0 && vrrp != ours && !since {since = $1}
+		vrrp != ours && !since {since = $1}
 		vrrp == ours && since {ms = ($1 - since) / 1e6; if (ms > worst) worst = ms; since = 0}
 		END {printf "%s %d\n", node, worst}'
 done > "$LAB_DIR/disagreed"
