@@ -181,6 +181,7 @@ struct vmp_member {
 
 	const char *failed_op;    /* operation that failed in Pacemaker's eyes and is on record there; NULL = none */
 	uint32_t failed_interval_ms;
+	bool monitor_failed;      /* the newest one, whatever was asked for since */
 	enum vmp_told told;
 	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
 	uint64_t behind_ns;       /* since when the first score waits for the primary's; 0 = it does not */

@@ -1576,6 +1576,27 @@ static void remove_disks(struct vmp_daemon *d, const char *name)
 }
 
 /* A pair that is not in the CIB and has no VM here: nothing of it stays. Its VM may end only after it was taken out of the CIB. */
+/*
+ * Pacemaker has stopped the member here after a failed monitor, and the pair is whole on other nodes: what may be left of that monitor in
+ * its status would count as a third member (vmp_pcmk_unpend). Not before: until then it has Pacemaker start the member here again.
+ */
+static void forget_monitor(struct vmp_member *m)
+{
+	const struct vmp_daemon *d = m->d;
+	unsigned others = 0;
+
+	if (!m->monitor_failed || m->phase != VMP_HOST_IDLE || !d->pcmk || !d->quorate || !m->rsc[0])
+		return;
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		const json_t *p = d->nodes[i].id == d->node ? NULL : vmp_group_pair(d, d->nodes[i].id, m->name);
+		const char *role = json_string_value(json_object_get(p, "role"));
+
+		others += role && (!strcmp(role, "starting") || !strcmp(role, "standby") || !strcmp(role, "primary"));
+	}
+	if (others >= 2 && vmp_pcmk_unpend(d->pcmk, m->name, m->rsc) == 0)
+		m->monitor_failed = false;
+}
+
 static void forget_if_deleted(struct vmp_member *m)
 {
 	struct vmp_daemon *d = m->d;
@@ -1642,6 +1663,7 @@ void vmp_member_slow(struct vmp_daemon *d)
 		if (!m->used)
 			continue;
 		let_back(m);
+		forget_monitor(m);
 		if (m->phase == VMP_HOST_IDLE && m->cib_known) {
 			forget_if_deleted(m);
 			continue;

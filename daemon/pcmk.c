@@ -33,7 +33,7 @@
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNFENCING, JOB_FENCING } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNPEND, JOB_UNFENCING, JOB_FENCING } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -83,7 +83,7 @@ struct pair {
 struct vmp_pcmk {
 	struct vmp_loop_ops ops;
 	struct vmp_pcmk_params par;
-	char node[64], program[256], crm_resource[256], stonith_admin[256], cib_dir[384];
+	char node[64], program[256], crm_resource[256], stonith_admin[256], cibadmin[256], cib_dir[384];
 	struct hub *hub;
 	uint64_t seq;
 	unsigned running;
@@ -252,6 +252,16 @@ static void run_count(struct job *j)
 		j->rc = count_time(j);
 }
 
+static void run_unpend(struct job *j)
+{
+	static char delete[] = "--delete", opt_xpath[] = "--xpath";
+	char xpath[512];
+	char *argv[] = {j->program, delete, opt_xpath, xpath, NULL};
+	snprintf(xpath, sizeof(xpath),
+		 "//node_state[@uname='%s']//lrm_resource[@id='%s']/lrm_rsc_op[@operation='monitor'][@call-id='-1'][@interval!='0']", j->node, j->rsc);
+	j->rc = vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
+}
+
 /* The attribute by which the scheduler knows that a node was unfenced since it joined; its value is the time. */
 static void run_unfencing(struct job *j)
 {
@@ -288,6 +298,7 @@ static void *job_thread(void *data)
 	case JOB_BAN: run_ban(j); break;
 	case JOB_CLEAN: run_clean(j); break;
 	case JOB_COUNT: run_count(j); break;
+	case JOB_UNPEND: run_unpend(j); break;
 	case JOB_UNFENCING: run_unfencing(j); break;
 	case JOB_FENCING: run_fencing(j); break;
 	}
@@ -439,7 +450,8 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 
 static void why_failed(const struct job *j, char *reason, size_t size)
 {
-	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : j->kind == JOB_FENCING ? "stonith_admin" : "attrd_updater";
+	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : j->kind == JOB_FENCING ? "stonith_admin" :
+			      j->kind == JOB_UNPEND ? "cibadmin" : "attrd_updater";
 	if (j->rc == -ETIMEDOUT)
 		snprintf(reason, size, "%s did not end in time", program);
 	else if (j->output[0])
@@ -576,12 +588,12 @@ enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p)
 
 /* --- ban, clean --- */
 
-static int start_job(struct vmp_pcmk *p, struct job *j, const char *pair, const char *rsc)
+static int start_job(struct vmp_pcmk *p, struct job *j, const char *program, const char *pair, const char *rsc)
 {
 	strcpy(j->pair, pair);
 	strcpy(j->rsc, rsc);
 	strcpy(j->node, p->node);
-	strcpy(j->program, p->program);
+	strcpy(j->program, program);
 	j->timeout_ms = (int)p->par.deadline_ms;
 	int rc = job_start(p, j);
 	if (rc < 0)
@@ -603,7 +615,7 @@ int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
 		return -ENOMEM;
 	j->kind = JOB_BAN;
 	j->set = on;
-	return start_job(p, j, pair, rsc);
+	return start_job(p, j, p->program, pair, rsc);
 }
 
 static void ban_finished(struct vmp_pcmk *p, const struct job *j)
@@ -626,7 +638,7 @@ int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const 
 	j->interval_ms = interval_ms;
 	strcpy(j->op, op);
 	strcpy(j->crm_resource, p->crm_resource);
-	return start_job(p, j, pair, rsc);
+	return start_job(p, j, p->program, pair, rsc);
 }
 
 int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc)
@@ -637,7 +649,27 @@ int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc)
 	if (!j)
 		return -ENOMEM;
 	j->kind = JOB_COUNT;
-	return start_job(p, j, pair, rsc);
+	return start_job(p, j, p->program, pair, rsc);
+}
+
+int vmp_pcmk_unpend(struct vmp_pcmk *p, const char *pair, const char *rsc)
+{
+	if (!names_fit(p, pair, rsc) || strchr(rsc, '\'') || strchr(p->node, '\''))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_UNPEND;
+	return start_job(p, j, p->cibadmin, pair, rsc);
+}
+
+static void unpend_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.unpend_done)
+		p->par.unpend_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
 static void clean_finished(struct vmp_pcmk *p, const struct job *j)
@@ -664,7 +696,7 @@ int vmp_pcmk_unfencing(struct vmp_pcmk *p)
 	if (!j)
 		return -ENOMEM;
 	j->kind = JOB_UNFENCING;
-	return start_job(p, j, "", "");
+	return start_job(p, j, p->program, "", "");
 }
 
 static void unfencing_finished(struct vmp_pcmk *p, const struct job *j)
@@ -813,6 +845,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_BAN: ban_finished(p, j); break;
 		case JOB_CLEAN: clean_finished(p, j); break;
 		case JOB_COUNT: count_finished(p, j); break;
+		case JOB_UNPEND: unpend_finished(p, j); break;
 		case JOB_UNFENCING: unfencing_finished(p, j); break;
 		case JOB_FENCING: fencing_finished(p, j); break;
 		}
@@ -827,13 +860,15 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 	const char *program = params->attrd_updater ? params->attrd_updater : "/usr/sbin/attrd_updater";
 	const char *crm_resource = params->crm_resource ? params->crm_resource : "/usr/sbin/crm_resource";
 	const char *stonith_admin = params->stonith_admin ? params->stonith_admin : "/usr/sbin/stonith_admin";
+	const char *cibadmin = params->cibadmin ? params->cibadmin : "/usr/sbin/cibadmin";
 	const char *dir = params->cib_dir ? params->cib_dir : "/var/lib/pacemaker/cib";
 	struct vmp_pcmk *p = NULL;
 	struct hub *h = NULL;
 	int rc;
 
 	if (!params->node || !*params->node || strlen(params->node) >= sizeof(p->node) || strlen(program) >= sizeof(p->program) ||
-	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(stonith_admin) >= sizeof(p->stonith_admin) || strlen(dir) >= sizeof(p->cib_dir)) {
+	    strlen(crm_resource) >= sizeof(p->crm_resource) || strlen(stonith_admin) >= sizeof(p->stonith_admin) || strlen(cibadmin) >= sizeof(p->cibadmin) ||
+	    strlen(dir) >= sizeof(p->cib_dir)) {
 		snprintf(reason, reason_size, "node name or path too long");
 		return -EINVAL;
 	}
@@ -852,6 +887,7 @@ int vmp_pcmk_new(struct vmp_pcmk **ret, const struct vmp_pcmk_params *params, ch
 	strcpy(p->program, program);
 	strcpy(p->crm_resource, crm_resource);
 	strcpy(p->stonith_admin, stonith_admin);
+	strcpy(p->cibadmin, cibadmin);
 	strcpy(p->cib_dir, dir);
 	p->hub = h;
 	p->wd = -1;

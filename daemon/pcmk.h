@@ -89,6 +89,7 @@ struct vmp_pcmk_params {
 	const char *attrd_updater;	/* NULL = /usr/sbin/attrd_updater */
 	const char *crm_resource;	/* NULL = /usr/sbin/crm_resource */
 	const char *stonith_admin;	/* NULL = /usr/sbin/stonith_admin */
+	const char *cibadmin;		/* NULL = /usr/sbin/cibadmin */
 	const char *cib_dir;		/* NULL = /var/lib/pacemaker/cib; may come into being later */
 	uint32_t deadline_ms;		/* 0 = 5000, per process */
 	uint32_t refresh_ms;		/* 0 = 300000 */
@@ -100,6 +101,7 @@ struct vmp_pcmk_params {
 	/* count: failures that the fail count tells from now on */
 	void (*clean_done)(void *data, const char *pair, uint32_t count, int rc, const char *reason);
 	void (*count_done)(void *data, const char *pair, int rc, const char *reason);
+	void (*unpend_done)(void *data, const char *pair, int rc, const char *reason);
 	void (*unfencing_done)(void *data, int rc, const char *reason);
 	/* asked_s: wall clock just before the fencer was asked. rc -errno with a reason: history is empty and means nothing */
 	void (*fencing)(void *data, const char *node, int64_t asked_s, const struct vmp_pcmk_history *history, int rc, const char *reason);
@@ -137,6 +139,16 @@ int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
 int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms);
 /* One failure more on this node that Pacemaker has not seen, because it was mended in place; counted as above. Tried once; count_done tells. */
 int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc);
+/*
+ * The resource was stopped on this node after a monitor of it had failed, and is about to be whole on others: takes monitors "under way" here
+ * out of the CIB's status. When a recurring monitor fails at once, in its first run after a demote, Pacemaker (2.1.5) keeps the failure in a
+ * record of its own, and the record of a monitor under way beside it. By that the scheduler keeps the instance for this node (find_anonymous_clone): well as long as it starts
+ * it here again, but with two members elsewhere it counts three, stops the surplus one, be it the primary, and starts it anew, over and over
+ * until failure-timeout. After a stop no recurring monitor can be under way. Status only: no change of the configuration, and none at all
+ * where there is no such record; the node's own Pacemaker does not keep it either, so it does not come back. Tried once; unpend_done tells.
+ * 0, -EINVAL, -errno.
+ */
+int vmp_pcmk_unpend(struct vmp_pcmk *p, const char *pair, const char *rsc);
 /*
  * This node was fenced without having been ended, and is back: has Pacemaker unfence it, as it does with a node that has booted. It would not
  * by itself, since the node's attribute manager brings the mark of the earlier unfencing ("#node-unfenced") back into the cluster.

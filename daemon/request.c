@@ -122,8 +122,11 @@ void vmp_request_monitor(struct vmp_daemon *d, uint64_t token, struct vmp_member
 	ocf(d, token, out.rc, out.reason ? out.reason : well ? "" : m->fail_reason);
 	if (in.probe)
 		return;
+	if (well)
+		m->monitor_failed = false;
 	if (!well) {
 		m->failed_op = "monitor";
+		m->monitor_failed = true;
 		m->failed_interval_ms = (uint32_t)in.interval_ms;
 	} else if (m->failed_op && m->phase == VMP_HOST_RUNNING && out.rc == VMP_OCF_OK) {
 		/* Started anew, and Pacemaker looks after it again: before it can be promoted, since the guest has just begun to boot. */

@@ -630,8 +630,10 @@ lab_dc() { # lab_dc NODE: name of the DC as NODE sees it
 	on "$1" crmadmin -q -D 2>&1 | awk '/Designated/ {print $NF} !/ / {print}' | tail -n 1
 }
 
+# A node that is fenced alive had a lease, and nobody waits for its end: bindcheck is told when it lost its power, and with it every entry.
 lab_kill_node() { # everything of the node ends at once, its network too
-	local pid
+	local pid f=$LAB_DIR/$1/var/log/vmpair/binding.log was=off
+	[ ! -e "$LAB_DIR/$1.pid" ] || was=on
 	if read -r pid 2> /dev/null < "$LAB_DIR/$1.pid"; then
 		# the id may have been reused since: only a process 1 of a pid namespace of its own is a node
 		[ "$(awk '/^NSpid:/ {print $NF}' "/proc/$pid/status" 2> /dev/null)" != 1 ] || kill -KILL "$pid"
@@ -643,6 +645,10 @@ lab_kill_node() { # everything of the node ends at once, its network too
 		for p in "${LAB_PLANES[@]}"; do ip -n "vl$LAB_ID-sw" link del "$1$p" 2> /dev/null || true; done
 	fi
 	ip netns del "vl$LAB_ID-$1" 2> /dev/null || true
+	[ $was = on ] && [ -s "$f" ] || return 0
+	[ -z "$(tail -c 1 "$f")" ] || sed -i '$d' "$f" # torn
+	uptime_ms                                       # in steps of 10 ms
+	echo "$((REPLY + 10))000000 off - 0 0" >> "$f"
 }
 lab_gone() { # process $1 is no more, or only its parent has to notice
 	local state
@@ -752,7 +758,7 @@ lab_logs() { # lab_logs DIR: copies every node's logs there
 		[ -d "$LAB_DIR/$n/var/log" ] || continue
 		mkdir -p "$1/$n"
 		cp -a "$LAB_DIR/$n/var/log/." "$1/$n/" 2> /dev/null || true
-		cp -a "$LAB_DIR/$n/var/lib/pacemaker/cib/cib.xml" "$1/$n/" 2> /dev/null || true
+		cp -a "$LAB_DIR/$n/var/lib/pacemaker/cib/cib.xml" "$LAB_DIR/$n/var/lib/pacemaker/pengine" "$1/$n/" 2> /dev/null || true
 	done
 	log "logs of the nodes: $1"
 }

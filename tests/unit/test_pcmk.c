@@ -21,13 +21,14 @@
 #define MS UINT64_C(1000000)
 
 struct world {
-	char dir[64], program[96], crm_resource[200], stonith_admin[200], cib_dir[96];
+	char dir[64], program[96], crm_resource[200], stonith_admin[200], cibadmin[200], cib_dir[96];
 	struct pollloop *loop;
 	struct vmp_pcmk *p;
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
 	int count_rc;
-	unsigned cleans, counts, unfencings, histories;
+	unsigned cleans, counts, unpends, unfencings, histories;
+	int unpend_rc;
 	struct vmp_pcmk_history history;
 	int64_t history_asked_s;
 	int history_rc;
@@ -84,6 +85,15 @@ static void on_count_done(void *data, const char *pair, int rc, const char *reas
 	assert_true((rc == 0) == !*reason);
 	w->count_rc = rc;
 	w->counts++;
+}
+
+static void on_unpend_done(void *data, const char *pair, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_string_equal(pair, "web");
+	assert_true((rc == 0) == !*reason);
+	w->unpend_rc = rc;
+	w->unpends++;
 }
 
 static void on_unfencing_done(void *data, int rc, const char *reason)
@@ -165,6 +175,7 @@ static struct world *prepare(void)
 	snprintf(w->program, sizeof(w->program), "%s/attrd_updater", w->dir);
 	snprintf(w->crm_resource, sizeof(w->crm_resource), "%s/crm_resource", w->dir);
 	snprintf(w->stonith_admin, sizeof(w->stonith_admin), "%s/stonith_admin", w->dir);
+	snprintf(w->cibadmin, sizeof(w->cibadmin), "%s/cibadmin", w->dir);
 	snprintf(w->cib_dir, sizeof(w->cib_dir), "%s/cib", w->dir);
 	/* "fail": as without Pacemaker; "hang": never ends */
 	put(w, "attrd_updater",
@@ -173,6 +184,7 @@ static struct world *prepare(void)
 	    "case \"$*\" in *-Q) [ -e $d/count ] && echo \"name=\\\"x\\\" host=\\\"n1\\\" value=\\\"$(cat $d/count)\\\"\" ;; esac\n", w->dir);
 	put(w, "crm_resource", "#!/bin/sh\n[ -e %s/fail ] && exit 102\necho \"crm_resource $*\" >> %s/log\n", w->dir, w->dir);
 	put(w, "stonith_admin", "#!/bin/sh\nd=%s\n[ -e $d/hang ] && exec sleep 1000\necho \"stonith_admin $*\" >> $d/log\ncat $d/history\n[ ! -e $d/fail ]\n", w->dir);
+	put(w, "cibadmin", "#!/bin/sh\nd=%s\n[ -e $d/fail ] && exit 102\necho \"cibadmin $*\" >> $d/log\n", w->dir);
 	w->loop = pollloop_new();
 	return w;
 }
@@ -181,8 +193,8 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 {
 	char reason[128];
 	struct vmp_pcmk_params par = {
-		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unfencing_done = on_unfencing_done,
-		.fencing = on_fencing, .stonith_admin = w->stonith_admin, .crm_resource = w->crm_resource, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
+		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .unfencing_done = on_unfencing_done,
+		.fencing = on_fencing, .stonith_admin = w->stonith_admin, .crm_resource = w->crm_resource, .cibadmin = w->cibadmin, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
 	assert_int_equal(vmp_pcmk_new(&w->p, &par, reason, sizeof(reason)), 0);
@@ -638,6 +650,23 @@ static void one_failure_more_is_counted(void **state)
 	assert_int_equal(vmp_pcmk_count(w->p, "web", ""), -EINVAL);
 }
 
+static void a_monitor_that_is_over_is_taken_out(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(vmp_pcmk_unpend(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->unpends, 1);
+	assert_int_equal(w->unpend_rc, 0);
+	assert_string_equal(calls(w), "cibadmin --delete --xpath //node_state[@uname='n1']//lrm_resource[@id='vm-web']"
+				      "/lrm_rsc_op[@operation='monitor'][@call-id='-1'][@interval!='0']\n");
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_unpend(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->unpends, 2);
+	assert_int_equal(w->unpend_rc, -ECOMM);
+	assert_int_equal(w->states, 0); /* says nothing about whether scores can be written */
+	assert_int_equal(vmp_pcmk_unpend(w->p, "web", ""), -EINVAL);
+	assert_int_equal(vmp_pcmk_unpend(w->p, "web", "vm'] | //x['"), -EINVAL);
+}
+
 static void history_is_asked_for(void **state)
 {
 	struct world *w = *state;
@@ -720,6 +749,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(ban_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(clean_keeps_the_count, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_failure_more_is_counted, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_monitor_that_is_over_is_taken_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(freeing_waits_for_nothing, setup_short, teardown),
 		cmocka_unit_test_setup_teardown(history_is_asked_for, setup_second, teardown),

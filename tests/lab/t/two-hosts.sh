@@ -19,16 +19,6 @@ problems() { on "$1" timeout 5 vmpair status --output=json | jq -r '.problems[]'
 complains() { problems "$1" | find_line "$2"; }                                    # complains NODE PATTERN
 proofs() { events_count "$1" - fence-proved; }                                     # proofs NODE
 mode_is() { [ "$(pair_status "$1" p1 | jq -r .mode)" = "$2" ]; }                      # mode_is NODE MODE
-# A host that is fenced alive had a lease, and nobody waits for its end: bindcheck is told when it lost its power, and with it every entry.
-power_off() {
-	local f=$LAB_DIR/$1/var/log/vmpair/binding.log
-	[ -e "$LAB_DIR/$1.pid" ] || return 0
-	lab_kill_node "$1"
-	[ -s "$f" ] || return 0
-	[ -z "$(tail -c 1 "$f")" ] || sed -i '$d' "$f" # torn
-	uptime_ms                                       # in steps of 10 ms
-	echo "$((REPLY + 10))000000 off - 0 0" >> "$f"
-}
 promoted_is() { [ "$(pcmk_promoted p1 "$1")" = "$1" ]; }                            # promoted_is NODE: and it knows
 lost() { # what is done to the node of the primary: sets lost, survivor, and whom a_node asks
 	lost=$holder survivor=$standby
