@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The pure core: leases, claims, registers and in-sync bookkeeping of all pairs of one node. The rules are those of the
- * protocol description; their numbers (V1, C3, H6 ...) stand in the code beside what implements them.
+ * The pure core: leases, claims, registers and in-sync bookkeeping of all pairs of one node. The rules are those of
+ * doc/protocol.md; their numbers (V1, C3, H6 ...) stand in the code beside what implements them.
  *
  * Purpose   vmp_core_step() takes one event and gives back an ordered list of actions. Nothing else has an effect.
  * Units     every time is CLOCK_BOOTTIME of this node in nanoseconds (_ns); parameters in milliseconds say _ms.
