@@ -26,7 +26,8 @@
  *       cluster:{quorate, corosync:"up|down", pacemaker:"up|absent|unknown", libvirt:"up|down", voters, majority,
  *                regime:"lease|fencing|release-only", regime_reason},
  *       (on a witness corosync, pacemaker and libvirt are "none")
- *       nodes:[{id, name, voter, online, heard, rtt_us, abstaining, refused, reason, fenced:{from, for}|null}],
+ *       nodes:[{id, name, voter, online, heard, rtt_us, abstaining, refused, reason, fenced:{from, for}|null,
+ *              links:[{address, heard}]}],
  *       pairs:[{name, rsc, epoch, holder:NAME|null, holder_id, lease_left_ms:N|null (known on the holder only), entry_open,
  *               mode:"none|wait|alone|sync", sync:NAME|null, frozen, frozen_reason, held_ms, entries:[...],
  *               members:[{node, id, role:"primary|standby|starting|stopping|stopped|failed", running, ready, pid, internal,

@@ -306,6 +306,26 @@ static json_t *refused_causes(const struct vmp_net_peer_stats *st, uint64_t *ret
 	return o;
 }
 
+/* The networks that lead to a node, as corosync.conf has them. Each datagram goes over all. */
+static json_t *links_status(const struct vmp_daemon *d, const struct vmp_cluster_node *n, const struct vmp_net_peer_stats *st)
+{
+	uint64_t now = vmp_now_ns();
+	struct vmp_net_addr addr;
+	json_t *a = json_array();
+	unsigned link = 0;
+
+	for (unsigned l = 0; l < ARRAY_SIZE(n->addr) && link < st->links; l++) {
+		const struct vmp_net_link_stats *ls = &st->link[link];
+
+		if (!n->addr[l][0] || vmp_net_addr_parse(n->addr[l], (uint16_t)d->conf.port, &addr) < 0)
+			continue;
+		json_array_append_new(a, json_pack("{s:s s:b}", "address", n->addr[l], "heard",
+						   ls->last_rx_ns && now - ls->last_rx_ns < 1000 * ms_ns));
+		link++;
+	}
+	return a;
+}
+
 static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv)
 {
 	json_t *a = json_array();
@@ -328,10 +348,11 @@ static json_t *nodes_status(struct vmp_daemon *d, const struct vmp_node_view *nv
 			vmp_net_peer_stats(d->net, id == d->node ? 0 : id, &st);
 		heard |= !voter && id != d->node && st.last_rx_ns && now - st.last_rx_ns < 1000 * ms_ns;
 		causes = refused_causes(&st, &refused);
-		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
+		json_array_append_new(a, json_pack("{s:i s:s s:b s:b s:b s:I s:b s:I s:o s:o s:o}", "id", (int)id, "name", d->nodes[i].name, "voter",
 						   voter, "online", vmp_group_has(d, id) || ((d->as_witness || id == d->witness) && heard), "heard", heard, "rtt_us",
 						   (json_int_t)st.rtt_us, "abstaining", id == d->node && nv->abstaining, "refused",
-						   (json_int_t)refused, "refused_causes", causes, "fenced", vmp_bars_status(d, id)));
+						   (json_int_t)refused, "refused_causes", causes, "fenced", vmp_bars_status(d, id),
+						   "links", links_status(d, &d->nodes[i], id == d->node ? &(struct vmp_net_peer_stats){ 0 } : &st)));
 	}
 	return a;
 }

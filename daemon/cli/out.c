@@ -126,8 +126,8 @@ static void print_pair(const json_t *p)
 void out_status(const json_t *r)
 {
 	const json_t *node = json_object_get(r, "node"), *cl = json_object_get(r, "cluster"), *pairs = json_object_get(r, "pairs");
-	size_t i;
-	json_t *n, *p;
+	size_t i, k;
+	json_t *n, *p, *link;
 	printf("node %s (%" PRId64 "), vmpaird %s, up ", str(node, "name"), num(node, "id"), str(node, "version"));
 	print_span(num(node, "uptime_ms"));
 	if (yes(node, "witness")) /* has neither */
@@ -150,6 +150,9 @@ void out_status(const json_t *r)
 			printf(" abstaining");
 		if (num(n, "rtt_us"))
 			printf(" round trip %.2f ms", (double)num(n, "rtt_us") / 1000);
+		json_array_foreach(json_object_get(n, "links"), k, link)
+			if (yes(n, "heard") && !yes(link, "heard"))
+				printf(" link %s SILENT", str(link, "address"));
 		if (num(n, "refused")) {
 			const char *cause;
 			json_t *count;

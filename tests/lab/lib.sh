@@ -8,6 +8,7 @@
 #   LAB_BUILD   configured build directory: lab tools, programs under test, cached guest
 #   LAB_LEASE_MS lease_ms of all nodes (150, which demo and bench use)
 #   LAB_WITNESS yes: the node after the last (LAB_NODES + 1) is a witness: vmpaird --witness, and nothing else of a cluster
+#   LAB_LINKS   2: a second network of the cluster, plane d, which is corosync's link 1
 #   LAB_VMPAIRD yes|no: start vmpaird between libvirtd and pacemaker (default: when it was built)
 #
 # Namespaces: vl$LAB_ID-sw (the switches), vl$LAB_ID-cl (the client), vl$LAB_ID-n1 ... Planes, each a switch of its own:
@@ -37,7 +38,6 @@ LAB_ENTRY=(10.77.0.101 10.77.0.102) # entry addresses of the pairs p1 and p2, an
 # shellcheck disable=SC2034
 LAB_ENTRY6=(fd77::101 fd77::102)
 LAB_ENTRY_MAC=(52:54:00:77:01:01 52:54:00:77:01:02)
-LAB_PLANES=(u i c)
 
 # --- messages, waiting, assertions ----------------------------------------------------------------------------------
 
@@ -141,9 +141,10 @@ daemon() { # daemon start|stop|kill|freeze|thaw|running NODE NAME
 
 # --- faults of the network ---------------------------------------------------------------------------------------------
 
+lab_planes() { [ "${LAB_LINKS:-1}" = 1 ] && echo u i c || echo u i c d; }
 lab_ports() { # lab_ports NODE [PLANES]: the node's switch ports as an nft set
 	local p list=
-	for p in ${2:-${LAB_PLANES[@]}}; do list+="${list:+, }\"$1$p\""; done
+	for p in ${2:-$(lab_planes)}; do list+="${list:+, }\"$1$p\""; done
 	echo "{ $list }"
 }
 cut_off() { in_switch nft add element bridge lab cut "$(lab_ports "$@")"; }       # cut_off NODE ["u i c"]: silently, carrier stays
@@ -283,7 +284,7 @@ lab_switch_up() {
 	local p
 	lab_netns_add sw
 	lab_netns_add cl
-	for p in "${LAB_PLANES[@]}"; do
+	for p in $(lab_planes); do
 		ip -n "vl$LAB_ID-sw" link add "sw-$p" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
 		ip -n "vl$LAB_ID-sw" link set "sw-$p" up
 	done
@@ -307,14 +308,14 @@ lab_switch_up() {
 	EOF
 }
 
+declare -A LAB_NIC=([u]=up0 [i]=int0 [c]=clu0 [d]=clu1)
 lab_node_net_up() { # lab_node_net_up NODE: namespace, cables, bridges
 	local node=$1 id ns p nic
 	id=$(lab_node_id "$node")
 	ns=vl$LAB_ID-$node
 	lab_netns_add "$node"
-	for p in u:up0 i:int0 c:clu0; do
-		nic=${p#*:}
-		p=${p%:*}
+	for p in $(lab_planes); do
+		nic=${LAB_NIC[$p]}
 		ip -n "$ns" link add "$nic" type veth peer name "$node$p" netns "vl$LAB_ID-sw"
 		ip -n "vl$LAB_ID-sw" link set "$node$p" master "sw-$p" up
 	done
@@ -326,6 +327,10 @@ lab_node_net_up() { # lab_node_net_up NODE: namespace, cables, bridges
 	ip -n "$ns" link set up0 master br-entry up
 	ip -n "$ns" link set int0 master br-int up
 	ip -n "$ns" link set clu0 up
+	if [ "${LAB_LINKS:-1}" = 2 ]; then
+		ip -n "$ns" link set clu1 up
+		ip -n "$ns" addr add "10.79.0.$id/24" dev clu1
+	fi
 	ip -n "$ns" link set br-entry up
 	ip -n "$ns" link set br-int up
 	ip -n "$ns" addr add "10.77.0.$id/24" dev br-entry
@@ -367,7 +372,9 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		EOF
 		for n in $(lab_all); do
 			i=$(lab_node_id "$n")
-			printf '    node {\n\tname: %s\n\tnodeid: %d\n\tring0_addr: 10.78.0.%d\n    }\n' "$n" "$i" "$i"
+			printf '    node {\n\tname: %s\n\tnodeid: %d\n\tring0_addr: 10.78.0.%d\n' "$n" "$i" "$i"
+			[ "${LAB_LINKS:-1}" = 1 ] || printf '\tring1_addr: 10.79.0.%d\n' "$i"
+			printf '    }\n'
 		done
 		echo '}'
 	} > "$d/etc/corosync/corosync.conf"
@@ -586,8 +593,8 @@ lab_up() { # lab_up: build first; ends when a DC is elected, the partition has q
 	mkdir -p "$LAB_DIR"
 	mount -t tmpfs -o mode=755,size=2g lab "$LAB_DIR"
 	echo "$LAB_OWNER" > "$LAB_DIR/owner"
-	: "${LAB_WITNESS:=no}"
-	declare -p LAB_ID LAB_NODES LAB_WITNESS LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
+	: "${LAB_WITNESS:=no}" "${LAB_LINKS:=1}"
+	declare -p LAB_ID LAB_NODES LAB_WITNESS LAB_LINKS LAB_BUILD LAB_ACCEL LAB_VMPAIRD LAB_TOKEN |
 		sed 's/^declare [-a-z]*/declare -g --/' > "$LAB_DIR/env"
 	head -c 256 /dev/urandom > "$LAB_DIR/authkey"
 	printf 'key 1 %s send\n' "$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')" > "$LAB_DIR/keys"
@@ -642,7 +649,7 @@ lab_kill_node() { # everything of the node ends at once, its network too
 	rm -f "$LAB_DIR/$1.pid"
 	if [ -e "$(lab_ns sw)" ]; then
 		local p
-		for p in "${LAB_PLANES[@]}"; do ip -n "vl$LAB_ID-sw" link del "$1$p" 2> /dev/null || true; done
+		for p in $(lab_planes); do ip -n "vl$LAB_ID-sw" link del "$1$p" 2> /dev/null || true; done
 	fi
 	ip netns del "vl$LAB_ID-$1" 2> /dev/null || true
 	[ $was = on ] && [ -s "$f" ] || return 0

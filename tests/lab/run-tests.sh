@@ -3,7 +3,7 @@
 # run-tests.sh [--quick | --full | TEST...]: runs tests/lab/t/*.sh, each in a lab of its own, and prints TAP. Lines of a test's head:
 #   # nodes: N        size of its lab (3)          # vmpaird: no    vmpaird is not started
 #   # witness: yes    one node more: a witness     # slow: yes      left out with --quick
-#   # timeout: S      the test may take (300)
+#   # timeout: S      the test may take (300)         # links: 2      two networks of the cluster
 #   # lease_ms: N     of its nodes (500)           # full: yes      only with --full, or by name
 # After each test no two entries may have been open at once, and nothing of the lab may be left: either is final. A test that fails
 # otherwise is tried a second time and says so, because three clusters' worth of software on two cores do not always keep a test's time.
@@ -28,9 +28,9 @@ trap 'exit 130' INT TERM
 
 run_one() { # prints what went wrong; status of the test
 	local rc lease took
-	export LAB_ID LAB_BUILD LAB_WITNESS
+	export LAB_ID LAB_BUILD LAB_WITNESS LAB_LINKS
 	LAB_NODES=$(head_value "$1" nodes) LAB_VMPAIRD=$(head_value "$1" vmpaird)
-	lease=$(head_value "$1" lease_ms) LAB_WITNESS=$(head_value "$1" witness)
+	lease=$(head_value "$1" lease_ms) LAB_WITNESS=$(head_value "$1" witness) LAB_LINKS=$(head_value "$1" links)
 	local LAB_LEASE_MS=${lease:-$LAB_LEASE_MS}
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD

@@ -150,7 +150,8 @@ static const char status_json[] =
 	"\"cluster\":{\"quorate\":true,\"corosync\":\"up\",\"pacemaker\":\"up\",\"libvirt\":\"up\",\"voters\":3,\"majority\":2,\"regime\":\"lease\","
 	"\"regime_reason\":\"three or more voters\"},"
 	"\"nodes\":[{\"id\":1,\"name\":\"n1\",\"voter\":true,\"online\":true,\"heard\":true},"
-	"{\"id\":2,\"name\":\"n2\",\"voter\":true,\"online\":true,\"heard\":true,\"rtt_us\":430},"
+	"{\"id\":2,\"name\":\"n2\",\"voter\":true,\"online\":true,\"heard\":true,\"rtt_us\":430,"
+	"\"links\":[{\"address\":\"10.1.0.2\",\"heard\":true},{\"address\":\"10.2.0.2\",\"heard\":false}]},"
 	"{\"id\":3,\"name\":\"n3\",\"voter\":true,\"online\":false,\"heard\":false,\"refused\":4}],"
 	"\"pairs\":[{\"name\":\"web\",\"rsc\":\"vm-web\",\"epoch\":1282,\"holder\":\"n2\",\"holder_id\":2,\"lease_left_ms\":null,\"entry_open\":true,"
 	"\"mode\":\"sync\",\"sync\":\"n1\",\"frozen\":false,\"entries\":[\"10.0.0.10/24\"],\"members\":["
@@ -165,7 +166,7 @@ static void status_text_and_json(void **state)
 	assert_int_equal(run(w, "status"), 0);
 	static const char *const want[] = {
 		"node n1 (1), vmpaird 0.1.0, up 2 h\n", "cluster: quorate, corosync up, pacemaker up, libvirt up\n",
-		"voters: 3, majority 2; regime lease (three or more voters)\n", "round trip 0.43 ms\n", "OFFLINE  SILENT", "refused 4\n",
+		"voters: 3, majority 2; regime lease (three or more voters)\n", "round trip 0.43 ms link 10.2.0.2 SILENT\n", "OFFLINE  SILENT", "refused 4\n",
 		"\npair web (resource vm-web): primary n2, standby n1 in sync\n", "  epoch 5.2, mode sync, entry 10.0.0.10/24 open\n",
 		"  n1           standby   running  ready     pid 77      192.168.77.1    score 1000\n", "not ready pid 78", "  ! something is wrong\n",
 	};
