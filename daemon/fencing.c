@@ -26,6 +26,7 @@ enum {
 	LOOK_SLOW_MS = 15000,
 	LOOK_LONG_MS = 120000,
 	BASE_MS = 2000,
+	LOOK_HEARD_MS = 60000,	/* at a node that is heard: whether it should be */
 };
 
 static void json_p(json_t **j)
@@ -193,6 +194,8 @@ static void ask(struct vmp_daemon *d, struct vmp_fencing_peer *p, uint64_t now)
 	uint64_t wait_ms = d->pcmk_state == VMP_PCMK_ABSENT ? LOOK_SLOW_MS : BASE_MS;
 	int r;
 
+	if (!p->silent && p->seen.based)
+		wait_ms = LOOK_HEARD_MS;
 	if (p->silent)
 		wait_ms = now - p->silent_ns < LOOK_LONG_MS * ms_ns ? LOOK_MS : LOOK_SLOW_MS;
 	if (now < d->fencing_urgent_ns)
@@ -237,7 +240,7 @@ static void look(struct vmp_daemon *d, struct vmp_fencing_peer *p, uint64_t core
 		}
 		return;
 	}
-	if (d->pcmk && !p->asking && now >= p->next_ns && p->seen.boot && (silent || !p->seen.based))
+	if (d->pcmk && !p->asking && now >= p->next_ns && p->seen.boot && (silent || !p->lied))
 		ask(d, p, now);
 }
 
@@ -282,6 +285,7 @@ static void proven(struct vmp_daemon *d, struct vmp_fencing_peer *p, const struc
 			 vmp_node_name(d, p->node), f->action, f->delegate, f->client, *d->cib.power ? d->cib.power : "?",
 			 wall_text(f->f.completed_s, at, sizeof(at)), wall_text(p->seen.last_s, heard, sizeof(heard)));
 	p->proven = p->seen.boot;
+	p->lied = false; /* of an earlier time; silent since */
 	save(d);
 	vmp_log(LOG_NOTICE, "%s", p->proof);
 	vmp_journal_add(d->journal, NULL, 0, "fence-proved", "%s", p->proof);
@@ -323,6 +327,12 @@ void vmp_fencing_history(void *daemon, const char *node, int64_t asked_s, const 
 			proven(d, p, &history->list[which]);
 			return;
 		}
+	}
+	if (!p->silent && !p->lied && vmp_fenced_lied(&p->seen, list, history->n, wall_s(0))) {
+		p->lied = true;
+		p->verdict = VMP_FENCED_HEARD;
+		vmp_log(LOG_CRIT, "%s: %s", node, vmp_fenced_text(p->verdict));
+		vmp_journal_add(d->journal, NULL, 0, "fence-disproved", "%s: %s", node, vmp_fenced_text(p->verdict));
 	}
 	if (!p->seen.based && vmp_fenced_base(&p->seen, list, history->n, asked_s))
 		save(d);
@@ -369,7 +379,9 @@ void vmp_fencing_problems(const struct vmp_daemon *d, const struct vmp_node_view
 
 		if (!p || p->node == d->node)
 			continue;
-		if (p->lied)
+		if (p->lied && !p->proven)
+			json_array_append_new(problems, json_sprintf("%s: %s", vmp_node_name(d, p->node), vmp_fenced_text(VMP_FENCED_HEARD)));
+		else if (p->lied)
 			json_array_append_new(problems, json_sprintf("%s is heard, but %s: its fence device does not do what it says",
 								     vmp_node_name(d, p->node), p->proof));
 		else if (p->silent && p->proven && p->proven == p->seen.boot)

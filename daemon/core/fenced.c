@@ -73,6 +73,16 @@ enum vmp_fenced_verdict vmp_fenced_judge(const struct vmp_sighting *s, const str
 	return VMP_FENCED_YES;
 }
 
+bool vmp_fenced_lied(const struct vmp_sighting *s, const struct vmp_fence *list, unsigned int n, int64_t now_s)
+{
+	unsigned int i;
+
+	for (i = 0; i < n && s->boot && s->based; i++)
+		if (counts(&list[i]) && judge_one(s, &list[i], false, now_s) == VMP_FENCED_HEARD)
+			return true;
+	return false;
+}
+
 const char *vmp_fenced_text(unsigned int verdict)
 {
 #define VMP_E(name, text) case VMP_FENCED_##name: return text;

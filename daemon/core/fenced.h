@@ -71,4 +71,10 @@ bool vmp_fenced_base(struct vmp_sighting *s, const struct vmp_fence *list, unsig
 enum vmp_fenced_verdict vmp_fenced_judge(const struct vmp_sighting *s, const struct vmp_fence *list, unsigned int n, bool barred,
 					 int64_t now_s, unsigned int *ret_which);
 
+/*
+ * F3, of a node that is heard: Pacemaker holds this boot for over, and it talks. Its pairs are not taken over for that, since a boot is
+ * judged in silence only; somebody has to know that the device does not cut the power. Not before a word in a later second.
+ */
+bool vmp_fenced_lied(const struct vmp_sighting *s, const struct vmp_fence *list, unsigned int n, int64_t now_s);
+
 #endif

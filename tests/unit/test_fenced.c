@@ -52,6 +52,29 @@ static void success_after_the_last_word(void **state)
 	assert_int_equal(judge(seen(), f), VMP_FENCED_FUTURE);
 }
 
+static void a_fenced_node_that_talks(void **state)
+{
+	(void)state;
+	struct vmp_sighting s = seen();
+	struct vmp_fence f = done(HEARD);
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));	/* its last word may be of the second in which it ended */
+	f.completed_s = HEARD - 1;
+	assert_true(vmp_fenced_lied(&s, &f, 1, NOW));
+	f.status = VMP_FENCE_FAILED;
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));
+	f.status = VMP_FENCE_DONE;
+	f.action = VMP_FENCE_OTHER;
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));
+	f = done(BASE);	/* of an earlier boot */
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));
+	f = done(HEARD - 1);
+	s.based = false;
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));
+	s = seen();
+	s.boot = 0;
+	assert_false(vmp_fenced_lied(&s, &f, 1, NOW));
+}
+
 static void only_a_successful_off_or_reboot(void **state)
 {
 	(void)state;
@@ -333,6 +356,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(success_after_the_last_word),
+		cmocka_unit_test(a_fenced_node_that_talks),
 		cmocka_unit_test(only_a_successful_off_or_reboot),
 		cmocka_unit_test(base),
 		cmocka_unit_test(a_human_says_so),

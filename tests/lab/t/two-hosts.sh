@@ -5,7 +5,7 @@
 # nodes: 2
 # vmpaird: yes
 # full: yes
-# timeout: 540
+# timeout: 600
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
@@ -116,6 +116,21 @@ wait_for 60 complains "$survivor" "$lost is silent .*: Pacemaker \(could not fen
 on "$survivor" stonith_admin --confirm "$lost"
 fenced 'was declared to be off by an operator' 90
 rm "$LAB_DIR/power.broken"
+back
+
+step 'the device says that the host of the primary is off, and it is not: handed over, not taken over, and somebody is told'
+lost
+touch "$LAB_DIR/power.lies"
+on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+assert test -e "$LAB_DIR/$lost.pid"
+wait_for 90 complains "$survivor" "$lost: it was heard after it had been fenced: the device does not cut its power" ||
+	fail "$(on "$survivor" vmpair status)"
+assert_eq "$before" "$(proofs "$survivor")" 'proofs'
+assert not mode_is "$survivor" alone
+rm "$LAB_DIR/power.lies"
+on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+assert not test -e "$LAB_DIR/$lost.pid"
+fenced 'was fenced: off by .*'
 back
 
 log 'every acknowledged write is there exactly once'
