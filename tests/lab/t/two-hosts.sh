@@ -19,6 +19,7 @@ problems() { on "$1" timeout 5 vmpair status --output=json | jq -r '.problems[]'
 complains() { problems "$1" | find_line "$2"; }                                    # complains NODE PATTERN
 proofs() { events_count "$1" - fence-proved; }                                     # proofs NODE
 mode_is() { [ "$(pair_status "$1" p1 | jq -r .mode)" = "$2" ]; }                      # mode_is NODE MODE
+why_says() { on "$1" vmpair why p1 | find_line "$2"; }                              # why_says NODE PATTERN
 promoted_is() { [ "$(pcmk_promoted p1 "$1")" = "$1" ]; }                            # promoted_is NODE: and it knows
 lost() { # what is done to the node of the primary: sets lost, survivor, and whom a_node asks
 	lost=$holder survivor=$standby
@@ -82,7 +83,7 @@ rm "$LAB_DIR/power.broken"
 # Pacemaker may have given up by now (stonith-max-attempts)
 on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
 fenced 'was fenced: off by .* for stonith_admin.* (device: power)'
-on "$survivor" vmpair why p1 | find_line "$lost was fenced: " || fail "$(on "$survivor" vmpair why p1)"
+wait_for 20 why_says "$survivor" "$lost was fenced: " # on record once the entry is open, and that waits for the relay
 back
 
 step 'the host of the standby is lost: nothing is answered alone before it is fenced'
