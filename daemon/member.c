@@ -1457,6 +1457,19 @@ static void cannot_adopt(struct vmp_daemon *d, const struct vmp_facts *f, const 
 	}
 }
 
+/* keepalived tells of changes only, and nobody listened while no daemon ran. */
+static void adopt_vrrp(struct vmp_member *m, const struct vmp_facts *f)
+{
+	const char *state = f->vrrp;
+
+	if (vmp_vrrp_carries(&m->params.entry[0]))
+		state = "MASTER";
+	else if (!strcmp(state, "MASTER"))
+		state = "";
+	snprintf(m->vrrp, sizeof(m->vrrp), "%s", state);
+	vmp_journal_add(m->d->journal, m->name, 0, "vrrp", "%s", *state ? state : "unknown, no master");
+}
+
 static int adopt(const struct vmp_facts *f, void *data)
 {
 	struct vmp_daemon *d = data;
@@ -1476,9 +1489,8 @@ static int adopt(const struct vmp_facts *f, void *data)
 		return 0;
 	}
 	m->told = f->told;
-	/* keepalived tells of changes only; those since then wait in its FIFO */
-	if (m->params.entry_mode == VMP_ENTRY_KEEPALIVED)
-		snprintf(m->vrrp, sizeof(m->vrrp), "%s", f->vrrp);
+	if (m->params.entry_mode == VMP_ENTRY_KEEPALIVED && *f->vrrp)
+		adopt_vrrp(m, f);
 	r = register_virt(m);
 	if (r < 0) {
 		cannot_adopt(d, f, strerror(-r));

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -108,6 +110,25 @@ static int open_fifo(struct vmp_vrrp *v)
 	v->fifo_ino = st.st_ino;
 	v->have = 0;
 	return vmp_loop_add_fd(v->loop, VMP_PRIO_LOW, fd, POLLIN, on_fifo, v);
+}
+
+bool vmp_vrrp_carries(const struct vmp_addr *a)
+{
+	struct ifaddrs *list = NULL;
+	bool found = false;
+
+	if (getifaddrs(&list) < 0)
+		return false;
+	for (const struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
+		if (!i->ifa_addr || i->ifa_addr->sa_family != a->family)
+			continue;
+		if (a->family == AF_INET)
+			found = !memcmp(&((const struct sockaddr_in *)(const void *)i->ifa_addr)->sin_addr, a->bytes, 4);
+		else
+			found = !memcmp(&((const struct sockaddr_in6 *)(const void *)i->ifa_addr)->sin6_addr, a->bytes, 16);
+	}
+	freeifaddrs(list);
+	return found;
 }
 
 /* --- guards -------------------------------------------------------------------------------------------------------------- */

@@ -8,8 +8,10 @@
 #ifndef VMP_VRRP_H
 #define VMP_VRRP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
+#include "daemon/addr.h"
 #include "daemon/loop.h"
 
 struct vmp_vrrp;
@@ -24,6 +26,9 @@ int vmp_vrrp_new(struct vmp_vrrp **ret, struct vmp_loop *loop, const char *dir, 
 struct vmp_vrrp *vmp_vrrp_free(struct vmp_vrrp *v);
 /* Guards that have ended are started again. A few times a second. */
 void vmp_vrrp_slow(struct vmp_vrrp *v);
+
+/* Whether this host has the address now, as the master of its instance has. May block a little; for start-up. */
+bool vmp_vrrp_carries(const struct vmp_addr *a);
 
 /* map: path of the pinned expiry word. Started at once and whenever it ends, until vmp_vrrp_guard_stop(). */
 int vmp_vrrp_guard_start(struct vmp_vrrp *v, const char *pair, const char *map, struct vmp_vrrp_guard **ret);

@@ -76,7 +76,7 @@ pair_begin() {
 }
 load_begin() { # load_begin NAME NUMBER
 	[ -n "$history" ] || { probe_mark "$1"; return; }
-	history_start "$entry" -R "$1" -p 80 -a $((10 * $2)) -w 4 -r 4
+	history_start "$entry" -R "$1.$2" -p 80 -a $((10 * $2)) -w 4 -r 4
 	probe_mark "$1"
 }
 load_end() { # REPLY: the longest gap of this fault, whole ms
