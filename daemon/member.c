@@ -1587,7 +1587,6 @@ static void remove_disks(struct vmp_daemon *d, const char *name)
 		vmp_log(LOG_WARNING, "%s: %s is left", name, dir);
 }
 
-/* A pair that is not in the CIB and has no VM here: nothing of it stays. Its VM may end only after it was taken out of the CIB. */
 /*
  * Pacemaker has stopped the member here after a failed monitor, and the pair is whole on other nodes: what may be left of that monitor in
  * its status would count as a third member (vmp_pcmk_unpend). Not before: until then it has Pacemaker start the member here again.
@@ -1609,6 +1608,7 @@ static void forget_monitor(struct vmp_member *m)
 		m->monitor_failed = false;
 }
 
+/* A pair that is not in the CIB and has no VM here: nothing of it stays. Its VM may end only after it was taken out of the CIB. */
 static void forget_if_deleted(struct vmp_member *m)
 {
 	struct vmp_daemon *d = m->d;

@@ -50,7 +50,7 @@ struct vmp_sighting {
 	X(PENDING, "Pacemaker is fencing it") \
 	X(FAILED, "Pacemaker could not fence it") \
 	X(BEFORE, "it was fenced, but that may have ended an earlier boot of it than the one heard last") \
-	X(HEARD, "it was heard after it had been fenced: the device does not cut its power, or a clock was set") \
+	X(HEARD, "it was heard after it had been fenced: the device does not cut its power, somebody confirmed what was not so, or a clock was set") \
 	X(FUTURE, "its fencing is dated in the future: a clock was set") \
 	X(BAR, "fence_vmpair may have vouched for it, which refuses leases and ends no host") \
 	X(NO_BOOT, "no boot of it was ever heard here")
