@@ -63,6 +63,28 @@ assert on n1 pcs resource cleanup
 gap p1 "$LOST_MS"
 gap p2 "$PLANNED_MS"
 
+step 'no readiness check: a standby that ended is started again in place, too'
+in_place() { # in_place NODE PAIR: the newest start there
+	on "$1" vmpair events -n 100 --output=json "$2" | jq -e --arg n "$1" \
+		'[.events[] | select(.node == $n and .what == "starting")] | last.text | test("in place")' > /dev/null
+}
+assert on n1 pcs resource update p1 ready=running
+wait_for 60 lab_settled
+whole p1
+pid=$(member_pid p1 n1)
+on n1 kill -KILL "$pid"
+wait_for 60 another_member p1 n1 "$pid"
+whole p1
+assert in_place n1 p1
+same_primary_vm p1 n2 "$stays"
+assert on n1 pcs resource update p1 ready=http:80/
+wait_for 60 lab_settled
+assert on n1 pcs resource cleanup
+whole p1
+same_primary_vm p1 n2 "$stays"
+gap p1 "$PLANNED_MS"
+gap p2 "$PLANNED_MS"
+
 step 'a member that cannot start'
 on n3 cp /etc/vmpair/p1.xml /etc/vmpair/p1.xml.good
 on n3 sh -c "sed -i 's|</domain>||' /etc/vmpair/p1.xml"
