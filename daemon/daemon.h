@@ -172,6 +172,7 @@ struct vmp_member {
 	uint64_t handed_ns;               /* since when another node is primary instead of this one; 0 = Pacemaker knows */
 	bool stop_handed;                 /* the demote before the stop is done */
 	bool retired;                     /* STOPPING by itself (A5), not asked by Pacemaker */
+	bool stale;                       /* Pacemaker's records here tell of a member that has retired */
 	uint64_t retired_ns;              /* since when Pacemaker is told to keep off this node for that; 0 = it is not */
 	bool restarting;                  /* stopped and started again in place (A6), Pacemaker is told that it runs */
 	bool stopped_here;                /* restarting: the process is gone, the start waits for the flip */
@@ -369,6 +370,7 @@ void vmp_member_virt_events(struct vmp_daemon *d);
 void vmp_member_cib(struct vmp_daemon *d, const struct vmp_cib *cib);
 void vmp_member_slow(struct vmp_daemon *d);
 void vmp_member_entry_stored(struct vmp_member *m); /* open, closed, or open again after a lapse */
+void vmp_member_merged(struct vmp_daemon *d); /* corosync's membership is one again, or a member here has ended */
 void vmp_member_vrrp(void *daemon, const char *instance, const char *state);
 void vmp_member_end_all(struct vmp_daemon *d); /* this node is fenced: no VM may be left */
 bool vmp_member_view(const struct vmp_member *m, struct vmp_pair_view *ret);

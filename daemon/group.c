@@ -704,6 +704,7 @@ void vmp_group_cluster_event(struct vmp_daemon *d)
 			if (d->quorate != ev.quorate)
 				vmp_journal_add(d->journal, NULL, 0, "quorum", "%s, %u nodes", ev.quorate ? "quorate" : "lost", ev.n_nodes);
 			d->quorate = ev.quorate;
+			vmp_member_merged(d);
 			if (d->pcmk)
 				vmp_pcmk_rewrite(d->pcmk, NULL);
 			break;

@@ -1210,6 +1210,7 @@ static void stopped(struct vmp_member *m)
 	if (token)
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
 	m->retired = false;
+	vmp_member_merged(m->d);
 	if (m->monitor_token) {
 		vmp_ctl_reply_ocf(m->d->ctl, m->monitor_token, VMP_OCF_NOT_RUNNING, "");
 		m->monitor_token = 0;
@@ -1265,6 +1266,7 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token)
 
 	if (m->start_token)
 		reply_start(m, VMP_OCF_ERR_GENERIC, "stopped while it started");
+	m->stale = false; /* Pacemaker sees to it */
 	if (m->phase == VMP_HOST_IDLE) {
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
 		return;
@@ -1317,7 +1319,7 @@ static void end_if_surplus(struct vmp_member *m)
 	vmp_journal_add(m->d->journal, m->name, v.reg.state.epoch, "surplus", "VM is ended: the pair has become whole without it (primary on %s)",
 			vmp_node_name(m->d, v.primary));
 	m->phase = VMP_HOST_STOPPING;
-	m->retired = true;
+	m->retired = m->stale = true;
 	if (m->d->pcmk && m->rsc[0] && vmp_pcmk_ban(m->d->pcmk, m->name, m->rsc, true) == 0)
 		m->retired_ns = vmp_now_ns();
 	vmp_gate_close(m->d->gate, m->id, 0);
@@ -1335,6 +1337,21 @@ static void let_back(struct vmp_member *m)
 		m->retired_ns = vmp_now_ns();
 	else if (vmp_now_ns() - m->retired_ns >= LET_BACK_MS * ms_ns && d->pcmk && vmp_pcmk_ban(d->pcmk, m->name, m->rsc, false) == 0)
 		m->retired_ns = 0;
+}
+
+/*
+ * After a short cut corosync merges before the Pacemaker of this side has stopped the member that has retired. It would count as a third one,
+ * and be it the primary's instance that has the number too many. So its record goes while Pacemaker's nodes join each other, which takes
+ * them longer than this.
+ */
+void vmp_member_merged(struct vmp_daemon *d)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
+		struct vmp_member *m = &d->members[i];
+
+		if (m->used && m->stale && m->phase == VMP_HOST_IDLE && d->quorate && d->pcmk)
+			m->stale = vmp_pcmk_refresh(d->pcmk, m->name, m->rsc) < 0;
+	}
 }
 
 /* --- events of the virtual machines ---------------------------------------------------------------------------------------------------- */

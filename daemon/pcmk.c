@@ -33,7 +33,7 @@
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNPEND, JOB_UNFENCING, JOB_FENCING } kind;
+	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNPEND, JOB_REFRESH, JOB_UNFENCING, JOB_FENCING } kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -262,6 +262,13 @@ static void run_unpend(struct job *j)
 	j->rc = vmp_proc_run(argv, j->timeout_ms, j->output, sizeof(j->output));
 }
 
+static void run_refresh(struct job *j)
+{
+	static char refresh[] = "--refresh", opt_r[] = "--resource", opt_node[] = "--node";
+	char *argv[] = {j->crm_resource, refresh, opt_r, j->rsc, opt_node, j->node, NULL};
+	j->rc = vmp_proc_run(argv, 4 * j->timeout_ms, j->output, sizeof(j->output));
+}
+
 /* The attribute by which the scheduler knows that a node was unfenced since it joined; its value is the time. */
 static void run_unfencing(struct job *j)
 {
@@ -299,6 +306,7 @@ static void *job_thread(void *data)
 	case JOB_CLEAN: run_clean(j); break;
 	case JOB_COUNT: run_count(j); break;
 	case JOB_UNPEND: run_unpend(j); break;
+	case JOB_REFRESH: run_refresh(j); break;
 	case JOB_UNFENCING: run_unfencing(j); break;
 	case JOB_FENCING: run_fencing(j); break;
 	}
@@ -451,7 +459,7 @@ static void rewrite(struct vmp_pcmk *p, struct pair *e, bool now_too)
 static void why_failed(const struct job *j, char *reason, size_t size)
 {
 	const char *program = j->kind == JOB_CLEAN ? "crm_resource or attrd_updater" : j->kind == JOB_FENCING ? "stonith_admin" :
-			      j->kind == JOB_UNPEND ? "cibadmin" : "attrd_updater";
+			      j->kind == JOB_UNPEND ? "cibadmin" : j->kind == JOB_REFRESH ? "crm_resource" : "attrd_updater";
 	if (j->rc == -ETIMEDOUT)
 		snprintf(reason, size, "%s did not end in time", program);
 	else if (j->output[0])
@@ -672,6 +680,27 @@ static void unpend_finished(struct vmp_pcmk *p, const struct job *j)
 		p->par.unpend_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
 }
 
+int vmp_pcmk_refresh(struct vmp_pcmk *p, const char *pair, const char *rsc)
+{
+	if (!names_fit(p, pair, rsc))
+		return -EINVAL;
+	struct job *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->kind = JOB_REFRESH;
+	strcpy(j->crm_resource, p->crm_resource);
+	return start_job(p, j, p->program, pair, rsc);
+}
+
+static void refresh_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320] = "";
+	if (j->rc)
+		why_failed(j, reason, sizeof(reason));
+	if (p->par.refresh_done)
+		p->par.refresh_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
+}
+
 static void clean_finished(struct vmp_pcmk *p, const struct job *j)
 {
 	char reason[320] = "";
@@ -846,6 +875,7 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_CLEAN: clean_finished(p, j); break;
 		case JOB_COUNT: count_finished(p, j); break;
 		case JOB_UNPEND: unpend_finished(p, j); break;
+		case JOB_REFRESH: refresh_finished(p, j); break;
 		case JOB_UNFENCING: unfencing_finished(p, j); break;
 		case JOB_FENCING: fencing_finished(p, j); break;
 		}

@@ -102,6 +102,7 @@ struct vmp_pcmk_params {
 	void (*clean_done)(void *data, const char *pair, uint32_t count, int rc, const char *reason);
 	void (*count_done)(void *data, const char *pair, int rc, const char *reason);
 	void (*unpend_done)(void *data, const char *pair, int rc, const char *reason);
+	void (*refresh_done)(void *data, const char *pair, int rc, const char *reason);
 	void (*unfencing_done)(void *data, int rc, const char *reason);
 	/* asked_s: wall clock just before the fencer was asked. rc -errno with a reason: history is empty and means nothing */
 	void (*fencing)(void *data, const char *node, int64_t asked_s, const struct vmp_pcmk_history *history, int rc, const char *reason);
@@ -149,6 +150,11 @@ int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc);
  * 0, -EINVAL, -errno.
  */
 int vmp_pcmk_unpend(struct vmp_pcmk *p, const char *pair, const char *rsc);
+/*
+ * Nothing runs here any more, though Pacemaker's own records of this node still say so (A5): it forgets them, failures too, and looks. Writes
+ * into the configuration ("last-lrm-refresh"), so only in a partition with quorum. Tried once; refresh_done tells. 0, -EINVAL, -errno.
+ */
+int vmp_pcmk_refresh(struct vmp_pcmk *p, const char *pair, const char *rsc);
 /*
  * This node was fenced without having been ended, and is back: has Pacemaker unfence it, as it does with a node that has booted. It would not
  * by itself, since the node's attribute manager brings the mark of the earlier unfencing ("#node-unfenced") back into the cluster.

@@ -156,6 +156,16 @@ static void on_unpend_done(void *data, const char *pair, int rc, const char *rea
 	vmp_journal_add(d->journal, pair, 0, "cleaned", "record of a monitor that is over, in Pacemaker's status, not removed: %s", reason);
 }
 
+static void on_refresh_done(void *data, const char *pair, int rc, const char *reason)
+{
+	struct vmp_daemon *d = data;
+
+	if (rc == 0)
+		vmp_journal_add(d->journal, pair, 0, "cleaned", "Pacemaker has forgotten the member that had retired here");
+	else
+		vmp_log(LOG_WARNING, "%s: Pacemaker still takes this node for one with a member: %s", pair, reason);
+}
+
 static void on_unfencing_done(void *data, int rc, const char *reason)
 {
 	struct vmp_daemon *d = data;
@@ -227,7 +237,7 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .unfencing_done = on_unfencing_done, .fencing = vmp_fencing_history, .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .refresh_done = on_refresh_done, .unfencing_done = on_unfencing_done, .fencing = vmp_fencing_history, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;

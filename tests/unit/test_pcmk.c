@@ -27,8 +27,8 @@ struct world {
 	unsigned done, failed, states, cibs, cib_errors, bans;
 	int ban_rc, clean_rc;
 	int count_rc;
-	unsigned cleans, counts, unpends, unfencings, histories;
-	int unpend_rc;
+	unsigned cleans, counts, unpends, refreshs, unfencings, histories;
+	int unpend_rc, refresh_rc;
 	struct vmp_pcmk_history history;
 	int64_t history_asked_s;
 	int history_rc;
@@ -85,6 +85,15 @@ static void on_count_done(void *data, const char *pair, int rc, const char *reas
 	assert_true((rc == 0) == !*reason);
 	w->count_rc = rc;
 	w->counts++;
+}
+
+static void on_refresh_done(void *data, const char *pair, int rc, const char *reason)
+{
+	struct world *w = data;
+	assert_string_equal(pair, "web");
+	assert_true((rc == 0) == !*reason);
+	w->refresh_rc = rc;
+	w->refreshs++;
 }
 
 static void on_unpend_done(void *data, const char *pair, int rc, const char *reason)
@@ -193,7 +202,7 @@ static void create(struct world *w, uint32_t deadline_ms, uint32_t refresh_ms)
 {
 	char reason[128];
 	struct vmp_pcmk_params par = {
-		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .unfencing_done = on_unfencing_done,
+		.ops = pollloop_ops(w->loop), .node = "n1", .attrd_updater = w->program, .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .refresh_done = on_refresh_done, .unfencing_done = on_unfencing_done,
 		.fencing = on_fencing, .stonith_admin = w->stonith_admin, .crm_resource = w->crm_resource, .cibadmin = w->cibadmin, .cib_dir = w->cib_dir, .deadline_ms = deadline_ms,
 		.refresh_ms = refresh_ms, .data = w, .state = on_state, .score_done = on_done, .cib = on_cib, .cib_error = on_cib_error,
 	};
@@ -667,6 +676,20 @@ static void a_monitor_that_is_over_is_taken_out(void **state)
 	assert_int_equal(vmp_pcmk_unpend(w->p, "web", "vm'] | //x['"), -EINVAL);
 }
 
+static void a_member_that_retired_is_forgotten(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(vmp_pcmk_refresh(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->refreshs, 1);
+	assert_int_equal(w->refresh_rc, 0);
+	assert_string_equal(calls(w), "crm_resource --refresh --resource vm-web --node n1\n");
+	put(w, "fail", "x");
+	assert_int_equal(vmp_pcmk_refresh(w->p, "web", "vm-web"), 0);
+	wait_count(w, &w->refreshs, 2);
+	assert_int_equal(w->refresh_rc, -ECOMM);
+	assert_int_equal(vmp_pcmk_refresh(w->p, "web", ""), -EINVAL);
+}
+
 static void history_is_asked_for(void **state)
 {
 	struct world *w = *state;
@@ -748,6 +771,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(forgotten_pair, setup, teardown),
 		cmocka_unit_test_setup_teardown(ban_and_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(clean_keeps_the_count, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_member_that_retired_is_forgotten, setup, teardown),
 		cmocka_unit_test_setup_teardown(one_failure_more_is_counted, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_monitor_that_is_over_is_taken_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_pairs_at_once, setup, teardown),
