@@ -433,10 +433,24 @@ void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, ui
 	vmp_send(s, VMP_TO_VOTERS, msg);
 }
 
+/* The newest epoch that this node is known to have claimed, before a restart of the daemon as well. */
+static uint64_t last_claim(const struct vmp_core *c, const struct vmp_pair *p)
+{
+	uint64_t epoch = vmp_epoch_node(p->epoch_seen) == c->node ? p->epoch_seen : 0;
+
+	if (p->reg.promised.node == c->node)
+		vmp_max(&epoch, p->reg.promised.epoch);
+	return epoch;
+}
+
 static void release_and_takeover(struct vmp_step *s, struct vmp_pair *p)
 {
+	uint64_t claimed = last_claim(s->c, p);
+
 	vmp_release_send(s, p, p->rel_epoch, p->rel_boot);
-	if (p->at.epoch > p->rel_epoch && p->at.phase == VMP_PH_IDLE && p->at.epoch <= p->released)
+	if (vmp_timers_static(s->c) && claimed > p->rel_epoch && claimed <= p->released && p->at.phase == VMP_PH_IDLE)
+		vmp_release_send(s, p, claimed, s->c->boot);	/* T1, of a re-claim that a restart of the daemon has ended */
+	else if (p->at.epoch > p->rel_epoch && p->at.phase == VMP_PH_IDLE && p->at.epoch <= p->released)
 		vmp_release_send(s, p, p->at.epoch, s->c->boot);	/* of a re-claim that failed: now the role is none and the entry closed (C3) */
 	if (p->hand_to) {
 		struct vmp_msg *msg = vmp_msg_new(s, VMP_MSG_TAKEOVER);
@@ -453,10 +467,7 @@ static void release_and_takeover(struct vmp_step *s, struct vmp_pair *p)
 /* T1: whatever this node last claimed is over, and its guards would last for ever. */
 void vmp_release_claims(struct vmp_core *c, struct vmp_pair *p)
 {
-	if (vmp_epoch_node(p->epoch_seen) == c->node)
-		p->rel_epoch = p->epoch_seen;
-	if (p->reg.promised.node == c->node)
-		vmp_max(&p->rel_epoch, p->reg.promised.epoch);
+	vmp_max(&p->rel_epoch, last_claim(c, p));
 	vmp_max(&p->rel_epoch, p->released);
 	vmp_max(&p->released, p->rel_epoch);
 	p->rel_boot = c->boot;
@@ -495,6 +506,8 @@ void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op)
 	p->role = VMP_ROLE_NONE;
 	vmp_max(&p->released, p->epoch);
 	vmp_max(&p->released, p->at.epoch);
+	if (vmp_timers_static(s->c))
+		vmp_max(&p->released, last_claim(s->c, p));
 	p->rel_epoch = p->epoch;
 	p->rel_boot = s->c->boot;
 	p->rel_until_ns = s->now + s->c->lease_ns;

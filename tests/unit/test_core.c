@@ -738,6 +738,35 @@ static void two_voters_and_three(void **state)
 	assert_false(world_open(1));
 }
 
+/* T1, seed 30250557: a re-claim that a restart of the daemon has ended is given up with the rest, or its promise would stand for ever. */
+static void reclaim_before_restart(void **state)
+{
+	struct vmp_event ack = from(2, VMP_MSG_ACK);
+	uint64_t epoch;
+
+	(void)state;
+	pair_up(2);
+	epoch = view(1).epoch;
+	world_cut(1, 2, true);
+	ack.msg.u.ack.inc = world.core[1].inc;
+	ack.msg.u.ack.seq = world.core[1].seq;
+	ack.msg.u.ack.n_regs = 1;
+	ack.msg.u.ack.reg[0] = (struct vmp_reg){ .pair = P, .promised = { .epoch = epoch + (5 << 8), .node = 2, .boot = 0xb2 } };
+	world_event(1, ack);
+	world_run(5);
+	assert_true(promise_of(1, P)->node == 1 && promise_of(1, P)->epoch > epoch + (5 << 8));
+	world_down(1, false);
+	world_start(1, true);
+	world_event(1, (struct vmp_event){ .type = VMP_EV_PAIR_ADD, .pair = P, .policy = { .auto_failover = true } });
+	assert_int_equal(view(1).role, VMP_ROLE_HOLDING);
+	assert_int_equal(view(1).epoch, epoch);
+	world_cut(1, 2, false);
+	world_event(1, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P });
+	world_run(500);
+	assert_true(world_open(2));
+	assert_false(world_open(1));
+}
+
 /* The proposer is lost after a majority of the old set has adopted what it proposed: any other finishes it. */
 static void proposer_lost(void **state)
 {
@@ -1362,7 +1391,7 @@ int main(void)
 		cmocka_unit_test(first_start_needs_equal_lists),
 		cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
-		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
+		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three), cmocka_unit_test(reclaim_before_restart),
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
 		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
 		cmocka_unit_test(config_write_fails), cmocka_unit_test(bar_waits_for_the_gate),
