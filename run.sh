@@ -315,7 +315,7 @@ cmd_check() {
 
 	phase 'unit tests and simulator'
 	unit_tests "$BUILD" unit
-	step shellcheck "$BUILD/shellcheck.log" env -C "$TOP" shellcheck -x run.sh .ci/run tests/check-run.sh tests/check-install.sh tests/lab/*.sh tests/lab/*/*.sh
+	step shellcheck "$BUILD/shellcheck.log" env -C "$TOP" shellcheck -x run.sh .ci/run tests/check-run.sh tests/check-install.sh tests/fuzz/*.sh tests/sim/*.sh tests/lab/*.sh tests/lab/*/*.sh
 	if [ "$mode" != quick ]; then
 		phase 'sanitizers (address, undefined)'
 		if configure "$BUILD/asan" --enable-sanitizers && build "$BUILD/asan"; then
