@@ -121,7 +121,7 @@ tap_begin() { # tap_begin NAME MAC: hurt makes the tap and sends
 }
 tap_end() {
 	exec {tap_fd}>&-
-	wait "$tapper"
+	wait "$tapper" || fail "hurt tap ended with $?: $(cat "$LAB_DIR/tap.out")"
 }
 watch_frames 02:66:00:00:00:01 # first how it looks where nothing is gated
 tap_begin stranger 02:66:00:00:00:01
