@@ -103,11 +103,6 @@ moved_from() { # moved_from NODE [ASK]: another one is primary
 }
 wait_moved() { wait_for "${2:-20}" moved_from "$1" "$standby" || fail "$name: no failover"; } # wait_moved FROM [SECONDS], as the standby sees it
 kill_vm() { on "$1" kill -s "${2:-KILL}" "$(vm_pid "$1" p1)"; }
-in_guest() { # in_guest NODE VERB: over the internal net; see guest/svc.c
-	local address
-	address=$(pair_status "$1" p1 | jq -r --arg n "$1" '.members[] | select(.node == $n).internal')
-	on "$1" curl -s --max-time 3 -o /dev/null "http://$address/ctl/$2" || true # it may end before it has answered
-}
 heard() { [ "$(events_count "$1" p1 guest)" -ge "$(events_count "$1" p1 started)" ]; } # heard NODE: its guest's signs of life are missed from now on
 replaced() { [ "$(vm_pid "$1" p1 2> /dev/null)" != "$2" ]; } # replaced NODE PID
 agree() { # Pacemaker shows the primary that vmpair has, and nothing is open twice

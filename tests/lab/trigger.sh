@@ -53,12 +53,6 @@ takes() { # takes NODE PARAMETER=VALUE: its daemon has that
 	# shellcheck disable=SC2016 # jq's variables
 	on "$1" jq -e --arg k "${2%%=*}" --arg v "${2#*=}" '.params[$k] == $v' /run/vmpair/pairs/p1.json > /dev/null
 }
-in_guest() { in_guest_of "$primary" "$1"; }
-in_guest_of() { # in_guest_of NODE VERB: over the internal net
-	local address
-	address=$(pair_status "$1" p1 | jq -r --arg n "$1" '.members[] | select(.node == $n).internal')
-	on "$1" curl -s --max-time 3 -o /dev/null "http://$address/ctl/$2" || true # it may end before it has answered
-}
 event_seen() { # event_seen NODE WHAT PATTERN: by that node since this step began
 	on "$1" vmpair events -n 300 --output=json p1 | jq -e --arg n "$1" --arg w "$2" --arg p "$3" --argjson t "$step_ms" \
 		'[.events[] | select(.node == $n and .what == $w and .ts >= $t and (.text | test($p)))] | length > 0' > /dev/null

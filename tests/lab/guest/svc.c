@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -254,6 +255,10 @@ static void serve(struct source *s)
 	char *verb = strstr(s->request, "GET /ctl/");
 	char first[16];
 	snprintf(first, sizeof(first), "%.15s", verb == s->request ? verb + 9 : "");
+	if (first[0]) { /* what ends the guest must not overtake the answer: the client has it when it hangs up */
+		struct pollfd p = { .fd = s->fd, .events = POLLRDHUP };
+		poll(&p, 1, 1000);
+	}
 	drop(s);
 	if (first[0])
 		control(first);

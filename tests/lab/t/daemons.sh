@@ -23,11 +23,6 @@ whole() { # whole PAIR [SECONDS]
 	roles
 }
 moved() { [ "$(ASK=$standby pair_primary p1)" = "$standby" ] && probe_answers "$entry" "p1-${standby#n}"; }
-in_guest() { # in_guest NODE VERB: done by the service in p1's guest there
-	local address
-	address=$(pair_status "$1" p1 | jq -r --arg n "$1" '.members[] | select(.node == $n) | .internal')
-	on "$1" curl -s -m 5 "http://${address%/*}/ctl/$2" > /dev/null || fail "no answer from the guest at $address"
-}
 has_vm() { on "$1" pgrep -f "guest=$2," > /dev/null; } # has_vm NODE PAIR: its process
 daemon_pid() { on "$1" cat /run/lab/vmpaird.pid; }
 

@@ -26,7 +26,7 @@ triggers_begin hang_timeout=1min trigger_limit=16 health='command:/usr/bin/test 
 
 step 'watchdog: report'
 policy on_watchdog=report
-in_guest dog
+in_guest "$primary" dog
 stays 4 'trigger watchdog: the guest did not feed its watchdog; reported only'
 
 step 'watchdog: restart:1'
@@ -35,7 +35,7 @@ wait_for 20 event_seen "$primary" reset 'because of trigger watchdog'
 as_before
 
 step 'watchdog: failover'
-in_guest dog
+in_guest "$primary" dog
 moved 'trigger watchdog: the guest did not feed its watchdog; failover'
 
 step 'health by command: report'
@@ -56,12 +56,12 @@ policy health=http:80/ health_timeout=1s
 sleep_until_asked() { event_seen "$primary" reloaded '' && during 3 answered; }
 answered() { probe_answers "${LAB_ENTRY[0]}"; }
 wait_for 10 sleep_until_asked
-in_guest hang
+in_guest "$primary" hang
 moved 'trigger health: .* in time; failover'
 
 step 'disk is full: report'
 policy on_io_error=report
-in_guest write
+in_guest "$primary" write
 stays 3 'trigger io_error: the VM was stopped by an I/O error of a disk; reported only'
 on "$primary" mount -o remount,size=96m room $room
 assert on "$primary" virsh -q resume p1
@@ -75,7 +75,7 @@ if [ "$(on "$primary" df --output=size -m $room | tail -n 1)" -gt 90 ]; then # w
 	PROBE=p1 probe_mark "$step"
 fi
 policy on_io_error=failover
-in_guest write
+in_guest "$primary" write
 moved 'trigger io_error: the VM was stopped by an I/O error of a disk; failover'
 for n in $(lab_all); do on "$n" mount -o remount,size=96m room $room; done
 
