@@ -326,6 +326,7 @@ static void x_msg(struct walk *w, struct vmp_msg *m)
 		x_takeover(w, &m->u.takeover);
 		return;
 	case VMP_MSG_READ:
+		x_u64(w, &m->u.read.boot);
 		x_u64(w, &m->u.read.nonce);
 		return;
 	case VMP_MSG_TABLE:

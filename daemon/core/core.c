@@ -576,6 +576,7 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 			struct vmp_msg *ask = vmp_msg_new(s, VMP_MSG_READ);
 
 			c->peer[v].told_ns = s->now;
+			ask->u.read.boot = c->boot;
 			vmp_send(s, from, ask);
 		}
 		return;

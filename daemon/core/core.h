@@ -329,6 +329,7 @@ struct vmp_msg_takeover {
 };
 
 struct vmp_msg_read {
+	uint64_t boot;		/* of the reader */
 	uint64_t nonce;
 };
 

@@ -419,6 +419,29 @@ void vmp_on_in_sync(struct vmp_step *s, struct vmp_pair *p, const struct vmp_eve
 	vmp_pair_run(s, p);
 }
 
+/* T1: a fenced voter is back, and counts again. It knows nothing of what was recorded without it, so who goes on alone by that alone has to
+ * have it recorded once more (D2): before it could be asked by itself. */
+void vmp_left_out_end(struct vmp_step *s, unsigned int v, uint64_t boot)
+{
+	struct vmp_core *c = s->c;
+	unsigned int i;
+
+	if (!c->peer[v].left_out || boot == c->peer[v].fenced_boot)
+		return;
+	c->peer[v].left_out = false;
+	if (!vmp_timers_static(c))
+		return;		/* nobody was left out (vmp_need) */
+	for (i = 0; i < c->n_pairs; i++) {
+		struct vmp_pair *p = &c->pair[i];
+
+		if (p->role != VMP_ROLE_HOLDING)
+			continue;
+		p->catch_op = 0;
+		vmp_mode_set(s, p, VMP_MODE_WAIT);
+		vmp_pair_run(s, p);
+	}
+}
+
 /* --- release (section 9) ------------------------------------------------------------------------------------------------ */
 
 void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, uint64_t boot)

@@ -137,6 +137,7 @@ void vmp_release_begin(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause ca
 void vmp_release_send(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch, uint64_t boot);
 void vmp_release_claims(struct vmp_core *c, struct vmp_pair *p);
 void vmp_on_closed(struct vmp_step *s, struct vmp_pair *p, uint64_t op);
+void vmp_left_out_end(struct vmp_step *s, unsigned int v, uint64_t boot);	/* T1: heard of that boot: a fenced voter is back */
 void vmp_holder_drop(struct vmp_step *s, struct vmp_pair *p, enum vmp_cause cause);
 void vmp_check_higher(struct vmp_step *s, struct vmp_pair *p);
 uint8_t vmp_in_sync_standby(const struct vmp_core *c, const struct vmp_pair *p, uint64_t now);

@@ -81,6 +81,8 @@ void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (from == c->node)
 		return;
 	vmp_stranger(c, from, msg->voter);
+	if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter)
+		vmp_left_out_end(s, v, rd->boot);	/* with our answer it may recover, and we would not know */
 	if (msg->version < c->config.version && (msg->version || (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter)))
 		vmp_config_tell(s, from);	/* M3 */
 	vmp_table_send(s, from, c->rec.abstaining && !BUG(c, ABSTAIN_ANSWERS_READ) ? VMP_MSG_COLD : VMP_MSG_TABLE, rd->nonce);
@@ -249,6 +251,7 @@ void vmp_recovery_run(struct vmp_step *s)
 		if (node == c->node || (rec->tables >> i & 1))
 			continue;
 		msg = vmp_msg_new(s, VMP_MSG_READ);
+		msg->u.read.boot = c->boot;
 		msg->u.read.nonce = rec->nonce;
 		vmp_send(s, node, msg);
 	}

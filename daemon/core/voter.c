@@ -94,8 +94,8 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 		c->members_changed = true;	/* a daemon that just started knows nothing about our members */
 	peer->inc = hb->inc;
 	peer->abstaining = hb->abstaining;
-	if (!hb->abstaining && hb->boot != peer->fenced_boot)
-		peer->left_out = false;		/* T1: it has recovered */
+	if (!hb->abstaining)
+		vmp_left_out_end(s, v, hb->boot);
 	for (i = 0; i < hb->n_states; i++) {
 		struct vmp_pair *p = vmp_pair_get(c, hb->state[i].pair);
 

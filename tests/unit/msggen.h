@@ -171,6 +171,7 @@ static inline void gen_msg(struct vmp_msg *m, unsigned int type, bool full)
 		gen_reg_state(&m->u.takeover.state);
 		break;
 	case VMP_MSG_READ:
+		m->u.read.boot = gen();
 		m->u.read.nonce = gen();
 		break;
 	case VMP_MSG_TABLE:
