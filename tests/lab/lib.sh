@@ -763,6 +763,21 @@ lab_check_bindings() { # no two nodes had an entry open at once; prints what the
 	[ ${#list[@]} -eq 0 ] || "$LAB_BUILD/tests/lab/bindcheck" -e "${list[@]}"
 }
 
+lab_net_state() { # lab_net_state NODE: its links, gates and fences, and how far the network queues of its VMs have come
+	local vm dev queue status
+	on "$1" sh -c 'ip -s -d link; bridge fdb; ip neigh; nft list ruleset'
+	for vm in $(on "$1" timeout 5 virsh list --name 2> /dev/null); do
+		for dev in net0 net1; do
+			for queue in 0 1; do # 0 to the guest, 1 from it; beside each what index the guest wants to be told of (VIRTIO 1.2, 2.7.7)
+				status=$(on "$1" timeout 5 virsh qemu-monitor-command "$vm" \
+					"{\"execute\":\"x-query-virtio-queue-status\",\"arguments\":{\"path\":\"/machine/peripheral/$dev/virtio-backend\",\"queue\":$queue}}") || continue
+				jq -c --arg who "$vm $dev $queue" '{$who} + .return' <<< "$status"
+				on "$1" timeout 5 virsh qemu-monitor-command --hmp "$vm" \
+					"xp/1hx $(jq '.return | ."vring-avail" + 4 + 2 * ."vring-num"' <<< "$status")"
+			done
+		done
+	done
+}
 lab_logs() { # lab_logs DIR: copies every node's logs there
 	local n
 	mkdir -p "$1"
@@ -771,6 +786,7 @@ lab_logs() { # lab_logs DIR: copies every node's logs there
 		mkdir -p "$1/$n"
 		cp -a "$LAB_DIR/$n/var/log/." "$1/$n/" 2> /dev/null || true
 		cp -a "$LAB_DIR/$n/var/lib/pacemaker/cib/cib.xml" "$LAB_DIR/$n/var/lib/pacemaker/pengine" "$1/$n/" 2> /dev/null || true
+		lab_net_state "$n" > "$1/$n/net-state" 2>&1 || true # of a node that is off: that it is
 	done
 	log "logs of the nodes: $1"
 }
