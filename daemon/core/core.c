@@ -368,8 +368,12 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 	if (!same_boot && c->config.version)
 		c->epoch_skip = (64 + (c->inc & 255)) << 8;
 	c->settled = c->config.version <= 1;
-	for (i = 0; i < init->n_records; i++)
-		c->settled |= init->record[i].pair == VMP_PAIR_VOTERS && init->record[i].state.epoch == c->config.version;
+	for (i = 0; i < init->n_records; i++) {
+		if (init->record[i].pair != VMP_PAIR_VOTERS)
+			continue;
+		c->settled |= init->record[i].state.epoch == c->config.version;
+		vmp_max(&c->epoch_skip, init->record[i].epoch_seen);
+	}
 	c->from_static = !c->settled && c->config.n == 3;	/* it may have had two before */
 	c->renew_ok = c->settled && c->config.n < 3 && c->self != VMP_MAX_VOTERS;
 	if (!c->settled)

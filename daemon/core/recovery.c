@@ -143,6 +143,8 @@ static void finish(struct vmp_step *s, bool cold)
 			p->reg.state.cold |= rec->reg[i].state.cold;
 		}
 	}
+	if (c->epoch_skip)
+		vmp_pair_get(c, VMP_PAIR_VOTERS);	/* I3: its record keeps what to skip for pairs that have none yet */
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 		struct vmp_promised *pr = &p->reg.promised;

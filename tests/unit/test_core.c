@@ -489,6 +489,26 @@ static void nothing_read_before_the_wait_counts(void **state)
 	assert_false(v.abstaining);
 }
 
+/* I3, seed 100116495: epochs that a forgotten boot may have used are not used again, even where the daemon was restarted since and the pair
+ * has no record. */
+static void epochs_skipped_for_good(void **state)
+{
+	struct vmp_record r;
+
+	(void)state;
+	pair_up(3);
+	world_down(3, true);
+	world_start(3, false);
+	world_run(600);
+	world_down(3, false);
+	world_start(3, true);
+	world_event(3, (struct vmp_event){ .type = VMP_EV_PAIR_ADD, .pair = P + 1 });
+	assert_int_equal(vmp_core_record(&world.core[3], P + 1, &r), 0);
+	assert_true(r.epoch_seen >> 8 >= 64);
+	assert_int_equal(vmp_core_record(&world.core[3], VMP_PAIR_VOTERS, &r), 0);
+	assert_true(r.epoch_seen >> 8 >= 64);
+}
+
 /* X5: a cold start needs the disk copies of all voters; one that has lost its own counts only when the operator names it. */
 /* The first voter set: lists that differ form none, however the nodes meet. */
 static void first_start_needs_equal_lists(void **state)
@@ -1416,7 +1436,7 @@ int main(void)
 		cmocka_unit_test(promote_in_minority), cmocka_unit_test(member_not_recorded), cmocka_unit_test(clock_jump_closes),
 		cmocka_unit_test(same_input_same_output), cmocka_unit_test(equal_epoch),
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
-		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(nothing_read_before_the_wait_counts),
+		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(nothing_read_before_the_wait_counts), cmocka_unit_test(epochs_skipped_for_good),
 		cmocka_unit_test(first_start_needs_equal_lists),
 		cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
