@@ -29,11 +29,13 @@
 #define HISTORY_MAX_BYTES (256u << 10)	/* the fencer remembers 500 operations, of all nodes */
 #define INFINITE 1000000u		/* Pacemaker's INFINITY */
 
+enum job_kind { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNPEND, JOB_REFRESH, JOB_UNFENCING, JOB_FENCING };
+
 /* Work done in a thread of its own, which may block: it owns the job until it hands it to the hub's list. */
 struct job {
 	struct job *next;
 	struct hub *hub;
-	enum { JOB_SCORE, JOB_CIB, JOB_BAN, JOB_CLEAN, JOB_COUNT, JOB_UNPEND, JOB_REFRESH, JOB_UNFENCING, JOB_FENCING } kind;
+	enum job_kind kind;
 	/* score; all but attr, value and score also for JOB_BAN, where set means to ban */
 	char pair[64], node[64], rsc[128], attr[160], value[16];
 	char program[256], output[256];
@@ -265,7 +267,7 @@ static void run_unpend(struct job *j)
 static void run_refresh(struct job *j)
 {
 	static char refresh[] = "--refresh", opt_r[] = "--resource", opt_node[] = "--node";
-	char *argv[] = {j->crm_resource, refresh, opt_r, j->rsc, opt_node, j->node, NULL};
+	char *argv[] = {j->program, refresh, opt_r, j->rsc, opt_node, j->node, NULL};
 	j->rc = vmp_proc_run(argv, 4 * j->timeout_ms, j->output, sizeof(j->output));
 }
 
@@ -594,7 +596,7 @@ enum vmp_pcmk_state vmp_pcmk_get_state(const struct vmp_pcmk *p)
 	return p->state;
 }
 
-/* --- ban, clean --- */
+/* --- ban, clean, count, unpend, refresh: tried once, and told of --- */
 
 static int start_job(struct vmp_pcmk *p, struct job *j, const char *program, const char *pair, const char *rsc)
 {
@@ -609,114 +611,95 @@ static int start_job(struct vmp_pcmk *p, struct job *j, const char *program, con
 	return rc;
 }
 
-static bool names_fit(const struct vmp_pcmk *p, const char *pair, const char *rsc)
+static int job_new(struct job **ret, enum job_kind kind, const struct vmp_pcmk *p, const char *pair, const char *rsc)
 {
-	return *pair && *rsc && strlen(pair) < sizeof(p->pairs[0].pair) && strlen(rsc) < sizeof(p->pairs[0].rsc);
+	if (!*pair || !*rsc || strlen(pair) >= sizeof(p->pairs[0].pair) || strlen(rsc) >= sizeof(p->pairs[0].rsc))
+		return -EINVAL;
+	*ret = calloc(1, sizeof(**ret));
+	if (!*ret)
+		return -ENOMEM;
+	(*ret)->kind = kind;
+	return 0;
+}
+
+/* What went wrong, as the callbacks are told. */
+static int outcome(const struct job *j, char *reason, size_t size)
+{
+	*reason = '\0';
+	if (j->rc)
+		why_failed(j, reason, size);
+	return j->rc > 0 ? -ECOMM : j->rc;
+}
+
+static void finished(struct vmp_pcmk *p, const struct job *j, void (*done)(void *data, const char *pair, int rc, const char *reason))
+{
+	char reason[320];
+	int rc = outcome(j, reason, sizeof(reason));
+	if (done)
+		done(p->par.data, j->pair, rc, reason);
 }
 
 int vmp_pcmk_ban(struct vmp_pcmk *p, const char *pair, const char *rsc, bool on)
 {
-	if (!names_fit(p, pair, rsc))
-		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_BAN;
+	struct job *j;
+	int rc = job_new(&j, JOB_BAN, p, pair, rsc);
+	if (rc < 0)
+		return rc;
 	j->set = on;
 	return start_job(p, j, p->program, pair, rsc);
 }
 
 static void ban_finished(struct vmp_pcmk *p, const struct job *j)
 {
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
+	char reason[320];
+	int rc = outcome(j, reason, sizeof(reason));
 	if (p->par.ban_done)
-		p->par.ban_done(p->par.data, j->pair, j->set, j->rc > 0 ? -ECOMM : j->rc, reason);
+		p->par.ban_done(p->par.data, j->pair, j->set, rc, reason);
 }
 
 int vmp_pcmk_clean(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *op, uint32_t interval_ms)
 {
-	if (!names_fit(p, pair, rsc) || strlen(op) >= sizeof(((struct job *)0)->op))
+	struct job *j;
+	if (strlen(op) >= sizeof(j->op))
 		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_CLEAN;
+	int rc = job_new(&j, JOB_CLEAN, p, pair, rsc);
+	if (rc < 0)
+		return rc;
 	j->interval_ms = interval_ms;
 	strcpy(j->op, op);
 	strcpy(j->crm_resource, p->crm_resource);
 	return start_job(p, j, p->program, pair, rsc);
 }
 
+static void clean_finished(struct vmp_pcmk *p, const struct job *j)
+{
+	char reason[320];
+	int rc = outcome(j, reason, sizeof(reason));
+	if (p->par.clean_done)
+		p->par.clean_done(p->par.data, j->pair, j->count, rc, reason);
+}
+
 int vmp_pcmk_count(struct vmp_pcmk *p, const char *pair, const char *rsc)
 {
-	if (!names_fit(p, pair, rsc))
-		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_COUNT;
-	return start_job(p, j, p->program, pair, rsc);
+	struct job *j;
+	int rc = job_new(&j, JOB_COUNT, p, pair, rsc);
+	return rc < 0 ? rc : start_job(p, j, p->program, pair, rsc);
 }
 
 int vmp_pcmk_unpend(struct vmp_pcmk *p, const char *pair, const char *rsc)
 {
-	if (!names_fit(p, pair, rsc) || strchr(rsc, '\'') || strchr(p->node, '\''))
+	struct job *j;
+	if (strchr(rsc, '\'') || strchr(p->node, '\''))
 		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_UNPEND;
-	return start_job(p, j, p->cibadmin, pair, rsc);
-}
-
-static void unpend_finished(struct vmp_pcmk *p, const struct job *j)
-{
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
-	if (p->par.unpend_done)
-		p->par.unpend_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
+	int rc = job_new(&j, JOB_UNPEND, p, pair, rsc);
+	return rc < 0 ? rc : start_job(p, j, p->cibadmin, pair, rsc);
 }
 
 int vmp_pcmk_refresh(struct vmp_pcmk *p, const char *pair, const char *rsc)
 {
-	if (!names_fit(p, pair, rsc))
-		return -EINVAL;
-	struct job *j = calloc(1, sizeof(*j));
-	if (!j)
-		return -ENOMEM;
-	j->kind = JOB_REFRESH;
-	strcpy(j->crm_resource, p->crm_resource);
-	return start_job(p, j, p->program, pair, rsc);
-}
-
-static void refresh_finished(struct vmp_pcmk *p, const struct job *j)
-{
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
-	if (p->par.refresh_done)
-		p->par.refresh_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
-}
-
-static void clean_finished(struct vmp_pcmk *p, const struct job *j)
-{
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
-	if (p->par.clean_done)
-		p->par.clean_done(p->par.data, j->pair, j->count, j->rc > 0 ? -ECOMM : j->rc, reason);
-}
-
-static void count_finished(struct vmp_pcmk *p, const struct job *j)
-{
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
-	if (p->par.count_done)
-		p->par.count_done(p->par.data, j->pair, j->rc > 0 ? -ECOMM : j->rc, reason);
+	struct job *j;
+	int rc = job_new(&j, JOB_REFRESH, p, pair, rsc);
+	return rc < 0 ? rc : start_job(p, j, p->crm_resource, pair, rsc);
 }
 
 int vmp_pcmk_unfencing(struct vmp_pcmk *p)
@@ -730,11 +713,10 @@ int vmp_pcmk_unfencing(struct vmp_pcmk *p)
 
 static void unfencing_finished(struct vmp_pcmk *p, const struct job *j)
 {
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
+	char reason[320];
+	int rc = outcome(j, reason, sizeof(reason));
 	if (p->par.unfencing_done)
-		p->par.unfencing_done(p->par.data, j->rc > 0 ? -ECOMM : j->rc, reason);
+		p->par.unfencing_done(p->par.data, rc, reason);
 }
 
 int vmp_pcmk_fencing(struct vmp_pcmk *p, const char *node)
@@ -757,11 +739,10 @@ int vmp_pcmk_fencing(struct vmp_pcmk *p, const char *node)
 static void fencing_finished(struct vmp_pcmk *p, const struct job *j)
 {
 	static const struct vmp_pcmk_history none;
-	char reason[320] = "";
-	if (j->rc)
-		why_failed(j, reason, sizeof(reason));
+	char reason[320];
+	int rc = outcome(j, reason, sizeof(reason));
 	if (p->par.fencing)
-		p->par.fencing(p->par.data, j->node, j->asked_s, j->rc ? &none : j->history, j->rc > 0 ? -ECOMM : j->rc, reason);
+		p->par.fencing(p->par.data, j->node, j->asked_s, rc ? &none : j->history, rc, reason);
 }
 
 /* --- CIB --- */
@@ -873,9 +854,9 @@ static void hub_io(int fd, short revents, void *data)
 		case JOB_CIB: cib_finished(p, j); break;
 		case JOB_BAN: ban_finished(p, j); break;
 		case JOB_CLEAN: clean_finished(p, j); break;
-		case JOB_COUNT: count_finished(p, j); break;
-		case JOB_UNPEND: unpend_finished(p, j); break;
-		case JOB_REFRESH: refresh_finished(p, j); break;
+		case JOB_COUNT: finished(p, j, p->par.count_done); break;
+		case JOB_UNPEND: finished(p, j, p->par.unpend_done); break;
+		case JOB_REFRESH: finished(p, j, p->par.refresh_done); break;
 		case JOB_UNFENCING: unfencing_finished(p, j); break;
 		case JOB_FENCING: fencing_finished(p, j); break;
 		}

@@ -237,7 +237,9 @@ void vmp_run_identified(struct vmp_daemon *d)
 {
 	struct vmp_loop_ops ops = vmp_loop_ops(d->loop);
 	struct vmp_pcmk_params pp = { .ops = &ops, .node = d->node_name, .data = d, .state = on_pcmk_state, .score_done = on_score_done,
-				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done, .unpend_done = on_unpend_done, .refresh_done = on_refresh_done, .unfencing_done = on_unfencing_done, .fencing = vmp_fencing_history, .cib = on_cib, .cib_error = on_cib_error };
+				      .ban_done = on_ban_done, .clean_done = on_clean_done, .count_done = on_count_done,
+				      .unpend_done = on_unpend_done, .refresh_done = on_refresh_done, .unfencing_done = on_unfencing_done,
+				      .fencing = vmp_fencing_history, .cib = on_cib, .cib_error = on_cib_error };
 	char reason[200] = "";
 	bool first = !d->core_up;
 	int r;

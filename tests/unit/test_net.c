@@ -178,6 +178,16 @@ static void meet(struct end *a, struct end *b)
 	assert_true(a->sessions && b->sessions);
 }
 
+/* Ends 1 and 2, which know each other. */
+static void pair_open(struct end *a, struct end *b, const struct vmp_keys *keys)
+{
+	end_open(a, 1, 0xa1, 0, keys);
+	end_open(b, 2, 0xb1, 0, keys);
+	end_peer(a, b, "127.0.0.1", NULL);
+	end_peer(b, a, "127.0.0.1", NULL);
+	meet(a, b);
+}
+
 static void exchange(const char *a_addr, const char *a_addr2, const char *b_addr, const char *b_addr2)
 {
 	struct vmp_keys keys = keys_make(1);
@@ -237,11 +247,7 @@ static void joined(void **state)
 	int len;
 
 	(void)state;
-	end_open(&a, 1, 0xa1, 0, &keys);
-	end_open(&b, 2, 0xb1, 0, &keys);
-	end_peer(&a, &b, "127.0.0.1", NULL);
-	end_peer(&b, &a, "127.0.0.1", NULL);
-	meet(&a, &b);
+	pair_open(&a, &b, &keys);
 	gen_msg(&m, VMP_MSG_TABLE, true);
 	len = vmp_wire_encode(&m, buf, sizeof(buf));
 	assert_true(len > 0);
@@ -297,11 +303,7 @@ static void restart(void **state)
 	uint16_t port;
 
 	(void)state;
-	end_open(&a, 1, 0xa1, 0, &keys);
-	end_open(&b, 2, 0xb1, 0, &keys);
-	end_peer(&a, &b, "127.0.0.1", NULL);
-	end_peer(&b, &a, "127.0.0.1", NULL);
-	meet(&a, &b);
+	pair_open(&a, &b, &keys);
 	port = vmp_net_port(b.net);
 	outside += balance(&b);
 	vmp_net_free(b.net);
@@ -380,11 +382,7 @@ static void garbage(void **state)
 	int fd;
 
 	(void)state;
-	end_open(&a, 1, 0xa1, 0, &keys);
-	end_open(&b, 2, 0xb1, 0, &keys);
-	end_peer(&a, &b, "127.0.0.1", NULL);
-	end_peer(&b, &a, "127.0.0.1", NULL);
-	meet(&a, &b);
+	pair_open(&a, &b, &keys);
 	fd = garbage_socket(&b);
 	for (unsigned int i = 0; i < 2000; i++) {
 		size_t len = gen() % sizeof(junk);
@@ -428,11 +426,7 @@ static void drained_wholly(void **state)
 	struct vmp_msg m;
 
 	(void)state;
-	end_open(&a, 1, 0xa1, 0, &keys);
-	end_open(&b, 2, 0xb1, 0, &keys);
-	end_peer(&a, &b, "127.0.0.1", NULL);
-	end_peer(&b, &a, "127.0.0.1", NULL);
-	meet(&a, &b);
+	pair_open(&a, &b, &keys);
 	b.messages = 0;
 	gen_msg(&m, VMP_MSG_GRANT, false);
 	for (unsigned int i = 0; i < 500; i++)
