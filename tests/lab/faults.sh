@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]: the fault matrix. One
+# faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--keep MS] [--json FILE] [--table FILE] [FAULT...]: the fault matrix. One
 # running lab with one pair under continuous load serves them all. The load is a probe of the entry; with --history it is the pair's relay
 # (on the hosts, journal mode) with clients that write to a bank: every acknowledged write must be there exactly once. Each file faults/NAME.sh defines inject (does the harm; may wait for what has to follow from it)
 # and mend (takes it back; nothing where there is nothing to take back). After each fault: the service answers again, Pacemaker
@@ -8,7 +8,7 @@
 #   # title: TEXT      for the table         # third: yes      part of --third, what `check` runs
 #   # moves: yes|no    the primary must move, or must not (default: it may)
 #   # serves: no       nobody has to serve before it is mended: Pacemaker may stop what has no quorum
-# --resume goes on behind the last fault of a run that was broken off (results are kept in $LAB_BUILD/faults.tsv).
+# --keep MS keeps the nodes' logs of a fault with a longer gap, too. --resume goes on behind the last fault of a run that was broken off (results are kept in $LAB_BUILD/faults.tsv).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,11 +18,11 @@ set -euo pipefail
 . "$LAB_SRC/history.sh"
 
 usage() {
-	echo "usage: tests/lab/faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--json FILE] [--table FILE] [FAULT...]" >&2
+	echo "usage: tests/lab/faults.sh [--full | --third] [--history] [--runs N] [--resume] [--seed N] [--keep MS] [--json FILE] [--table FILE] [FAULT...]" >&2
 	exit 2
 }
 
-which=third history='' runs=1 resume='' seed=1 json='' table=''
+which=third history='' runs=1 resume='' seed=1 keep='' json='' table=''
 names=()
 while [ $# -gt 0 ]; do
 	case "$1" in
@@ -32,6 +32,7 @@ while [ $# -gt 0 ]; do
 	--runs) runs=${2?} && shift ;;
 	--resume) resume=yes ;;
 	--seed) seed=${2?} && shift ;;
+	--keep) keep=${2?} && shift ;;
 	--json) json=${2?} && shift ;;
 	--table) table=${2?} && shift ;;
 	-*) usage ;;
@@ -42,7 +43,7 @@ done
 for f in "$json" "$table"; do
 	[ -z "$f" ] || can_write "$f" || { echo "faults: $f cannot be written" >&2; exit 2; }
 done
-[[ $runs =~ ^[1-9][0-9]*$ ]] || usage
+[[ $runs =~ ^[1-9][0-9]*$ && $keep =~ ^[0-9]*$ ]] || usage
 RANDOM=$seed
 results=$LAB_BUILD/faults${history:+-history}.tsv # name, title, worst gap ms, moved, agreed ms, result
 entry=${LAB_ENTRY[0]}
@@ -235,6 +236,7 @@ for name in "${names[@]}"; do
 		IFS=$'\t' read -r worst moved agreed < "$LAB_DIR/row"
 		printf '%s\t%s\t%s\t%s\t%s\tok\n' "$name" "$title" "$worst" "$moved" "$agreed" >> "$results"
 		echo "ok $n - fault/$name: gap $worst ms, moved: $moved ($took s)"
+		[ "$worst" -le "${keep:-$worst}" ] || lab_logs "$LAB_BUILD/lab-logs/fault-$name-$n"
 		;;
 	77) echo "ok $n - fault/$name # SKIP $(tail -n 1 "$log")" ;;
 	*)
