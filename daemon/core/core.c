@@ -372,7 +372,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 		if (init->record[i].pair != VMP_PAIR_VOTERS)
 			continue;
 		c->settled |= init->record[i].state.epoch == c->config.version;
-		vmp_max(&c->epoch_skip, init->record[i].epoch_seen);
+		c->epoch_skip += init->record[i].epoch_seen;
 	}
 	c->from_static = !c->settled && c->config.n == 3;	/* it may have had two before */
 	c->renew_ok = c->settled && c->config.n < 3 && c->self != VMP_MAX_VOTERS;

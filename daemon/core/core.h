@@ -559,6 +559,7 @@ struct vmp_recovery {		/* section 11 */
 	uint64_t cold_voter[VMP_MAX_VOTERS];	/* first start: voter ids told by nodes without a configuration */
 	uint8_t n_reg;		/* what the answers said, merged apart until the end of the abstention */
 	struct vmp_reg reg[VMP_MAX_PAIRS];
+	struct vmp_promised mine[VMP_MAX_PAIRS];	/* of the same pairs: the newest promise that an answer has to an earlier boot of this node */
 };
 
 struct vmp_stranger {		/* a node outside the voter set that asked for its configuration */

@@ -81,8 +81,11 @@ void vmp_on_read(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	if (from == c->node)
 		return;
 	vmp_stranger(c, from, msg->voter);
-	if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter)
-		vmp_left_out_end(s, v, rd->boot);	/* with our answer it may recover, and we would not know */
+	if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter) {
+		c->peer[v].boot = rd->boot;
+		if (vmp_settled(c))
+			vmp_left_out_end(s, v, rd->boot);	/* with our answer it may recover, and we would not know */
+	}
 	if (msg->version < c->config.version && (msg->version || (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter)))
 		vmp_config_tell(s, from);	/* M3 */
 	vmp_table_send(s, from, c->rec.abstaining && !BUG(c, ABSTAIN_ANSWERS_READ) ? VMP_MSG_COLD : VMP_MSG_TABLE, rd->nonce);
@@ -101,8 +104,15 @@ static void merge_promised(struct vmp_promised *to, const struct vmp_promised *f
 	}
 }
 
-static void merge_told(struct vmp_recovery *rec, const struct vmp_reg *reg)
+/* What an earlier boot of this machine was promised is gone with that boot (H7). Where only a state tells of it, no boot is known. */
+static bool gone_with_boot(const struct vmp_core *c, const struct vmp_promised *pr)
 {
+	return pr->epoch && pr->node == c->node && pr->boot != c->boot;
+}
+
+static void merge_told(struct vmp_core *c, const struct vmp_reg *reg)
+{
+	struct vmp_recovery *rec = &c->rec;
 	unsigned int i;
 
 	for (i = 0; i < rec->n_reg && rec->reg[i].pair != reg->pair; i++)
@@ -110,13 +120,27 @@ static void merge_told(struct vmp_recovery *rec, const struct vmp_reg *reg)
 	if (i == rec->n_reg) {
 		if (i == VMP_MAX_PAIRS)
 			return;
+		rec->mine[rec->n_reg] = (struct vmp_promised){ 0 };
 		rec->reg[rec->n_reg++] = (struct vmp_reg){ .pair = reg->pair };
 	}
 	merge_promised(&rec->reg[i].promised, &reg->promised);
+	if (gone_with_boot(c, &reg->promised) && !reg->promised.released && reg->promised.epoch > rec->mine[i].epoch)
+		rec->mine[i] = reg->promised;
 	if (vmp_state_cmp(&reg->state, &rec->reg[i].state) > 0)
 		rec->reg[i].state = reg->state;
 	else if (!vmp_state_cmp(&reg->state, &rec->reg[i].state))
 		rec->reg[i].state.cold |= reg->state.cold;
+}
+
+static const struct vmp_promised *told_mine(const struct vmp_recovery *rec, uint64_t pair)
+{
+	unsigned int i;
+
+	for (i = 0; i < rec->n_reg; i++) {
+		if (rec->reg[i].pair == pair && rec->mine[i].epoch)
+			return &rec->mine[i];
+	}
+	return NULL;
 }
 
 static void finish(struct vmp_step *s, bool cold)
@@ -148,6 +172,7 @@ static void finish(struct vmp_step *s, bool cold)
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
 		struct vmp_promised *pr = &p->reg.promised;
+		const struct vmp_promised *mine;
 
 		if (p->reg.state.epoch > pr->epoch)
 			*pr = (struct vmp_promised){ .epoch = p->reg.state.epoch, .node = p->reg.state.holder };
@@ -158,19 +183,21 @@ static void finish(struct vmp_step *s, bool cold)
 			vmp_guard(s, p);
 		vmp_seen(p, pr->epoch);
 		/* I3: epochs of claims that nobody received and the disk missed are not used again */
+		if (p->id == VMP_PAIR_VOTERS)
+			vmp_max(&p->epoch_seen, c->epoch_skip);
 		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
-		/* What an earlier boot of this machine held is gone with that boot (H7): say so, others may be waiting for it. But what it
-		 * proposed as a voter set may still be adopted; claims that proposed nothing are given up in voters.c. */
-		if (!vmp_pair_reserved(p->id) && pr->node == c->node && pr->boot && pr->boot != c->boot &&
-		    (!pr->released || vmp_timers_static(c))) {
-			p->rel_epoch = pr->epoch;
-			p->rel_boot = pr->boot;
+		/* Say so, others may be waiting for it. But what it proposed as a voter set may still be adopted; claims that proposed nothing
+		 * are given up in voters.c. Where guards never expire (T1), neither does one below what we know ourselves. */
+		mine = gone_with_boot(c, pr) && (!pr->released || vmp_timers_static(c)) ? pr : vmp_timers_static(c) ? told_mine(rec, p->id) : NULL;
+		if (mine && p->role == VMP_ROLE_NONE && !vmp_pair_reserved(p->id)) {
+			p->rel_epoch = mine->epoch;
+			p->rel_boot = mine->boot ? mine->boot : c->boot;
 			p->rel_until_ns = s->now + c->lease_ns;
 			p->rel_next_ns = s->now;
 			p->hand_to = 0;
-			vmp_note(s, p, VMP_NOTE_REBOOTED, pr->epoch, 0, 0);
+			vmp_note(s, p, VMP_NOTE_REBOOTED, mine->epoch, 0, 0);
 		}
 	}
 	vmp_note(s, NULL, VMP_NOTE_RECOVERED, vmp_ones(rec->tables), cold, 0);
@@ -320,7 +347,7 @@ void vmp_on_table(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		rec->colds &= ~(1u << v);
 	}
 	for (i = 0; i < t->n_regs; i++) {
-		merge_told(rec, &t->reg[i]);
+		merge_told(c, &t->reg[i]);
 		if (t->reg[i].pair == VMP_PAIR_VOTERS && t->reg[i].state.epoch == c->config.version)
 			c->told_settled = c->config.version;
 	}
@@ -340,7 +367,7 @@ void vmp_recovery_renew(struct vmp_step *s, bool joined)
 	struct vmp_core *c = s->c;
 
 	if (joined) {
-		c->epoch_skip = (64 + (c->inc & 255)) << 8;
+		c->epoch_skip += (64 + (c->inc & 255)) << 8;
 		vmp_recovery_init(c, true, s->now);
 		c->rec.waited = false;
 		c->rec.nonce = 0;
