@@ -8,7 +8,8 @@
 #   # title: TEXT      for the table         # third: yes      part of --third, what `check` runs
 #   # moves: yes|no    the primary must move, or must not (default: it may)
 #   # serves: no       nobody has to serve before it is mended: Pacemaker may stop what has no quorum
-# --keep MS keeps the nodes' logs of a fault with a longer gap, too. --resume goes on behind the last fault of a run that was broken off (results are kept in $LAB_BUILD/faults.tsv).
+# --keep MS keeps the nodes' logs of a fault with a longer gap, too ($LAB_BUILD/lab-logs). --resume goes on behind the last fault of a run that was
+# broken off (results are kept in $LAB_BUILD/faults.tsv).
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -230,13 +231,14 @@ for name in "${names[@]}"; do
 	(set -e; one "$name" $n) > "$log" 2>&1 || rc=$?
 	uptime_ms
 	took=$(((REPLY - t0) / 1000))
-	title=$(head_value "$name" title)
+	title=$(head_value "$name" title) logs=$LAB_BUILD/lab-logs/fault-$name
+	[ "$runs" -eq 1 ] || logs+=-$n
 	case $rc in
 	0)
 		IFS=$'\t' read -r worst moved agreed < "$LAB_DIR/row"
 		printf '%s\t%s\t%s\t%s\t%s\tok\n' "$name" "$title" "$worst" "$moved" "$agreed" >> "$results"
 		echo "ok $n - fault/$name: gap $worst ms, moved: $moved ($took s)"
-		[ "$worst" -le "${keep:-$worst}" ] || lab_logs "$LAB_BUILD/lab-logs/fault-$name-$n"
+		[ "$worst" -le "${keep:-$worst}" ] || lab_logs "$logs"
 		;;
 	77) echo "ok $n - fault/$name # SKIP $(tail -n 1 "$log")" ;;
 	*)
@@ -244,8 +246,8 @@ for name in "${names[@]}"; do
 		printf '%s\t%s\t-\t-\t-\tFAILED\n' "$name" "$title" >> "$results"
 		echo "not ok $n - fault/$name ($took s; log: $log)"
 		sed 's/^/# /' "$log" | tail -n 12
-		rm -rf "$LAB_BUILD/lab-logs/fault-$name"
-		lab_logs "$LAB_BUILD/lab-logs/fault-$name" 2> /dev/null || true
+		rm -rf "$logs"
+		lab_logs "$logs" 2> /dev/null || true
 		finish # the next one gets a fresh lab
 		up=
 		[ $rc -ne 3 ] || { echo "Bail out! two entries were open at once"; exit 3; }

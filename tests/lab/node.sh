@@ -66,12 +66,17 @@ setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
 	mount --bind /etc/machine-id.lab /etc/machine-id
 }
 
+alive() { # alive PID: and no zombie; it may end between two looks
+	local state
+	state=$(awk '{print $3}' "/proc/$1/stat" 2> /dev/null) || true
+	[ -n "$state" ] && [ "$state" != Z ]
+}
+
 # Process ids of a daemon, the main one first.
 pids() {
-	local main state
+	local main
 	read -r main 2> /dev/null < "/run/lab/$1.pid" || return 1
-	state=$(awk '{print $3}' "/proc/$main/stat" 2> /dev/null) || true
-	[ -n "$state" ] && [ "$state" != Z ] || return 1 # it may end between two looks
+	alive "$main" || return 1
 	echo "$main"
 	case "$1" in # pacemakerd is little without its children, keepalived too
 	pacemaker | keepalived) pgrep -P "$main" || true ;;
@@ -133,10 +138,14 @@ start() {
 }
 
 signal() {
-	local list
+	local list pid
 	list=$(pids "$1") || return 0
 	# shellcheck disable=SC2086 # one word per process
 	kill -s "$2" $list 2> /dev/null || true
+	[ "$2" = KILL ] || return 0
+	for pid in $list; do # on a busy machine they live on for a while, and a start would find them running
+		while alive "$pid"; do sleep 0.01; done
+	done
 }
 
 stop() { # politely; waits for the end
