@@ -871,7 +871,8 @@ static void check_config(unsigned int i, const struct vmp_action *a)
 	unsigned int p;
 
 	if (a->c) {
-		set_settled(&x->core.config);
+		if (a->a == x->core.config.version)	/* the same step may have proposed the next one */
+			set_settled(&x->core.config);
 		if (x->core.change.phase == VMP_CH_MARK)
 			check_handed_over(i);
 		return;
