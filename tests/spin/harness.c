@@ -76,7 +76,13 @@ static void pack(void)
 
 static struct vmp_pair *pair_of(unsigned int i)
 {
-	return core[i].n_pairs && core[i].pair[0].id == P ? &core[i].pair[0] : NULL;
+	unsigned int k;
+
+	for (k = 0; k < core[i].n_pairs; k++) {
+		if (core[i].pair[k].id == P)
+			return &core[i].pair[k];
+	}
+	return NULL;
 }
 
 static bool gate_open(const struct spin_node *x)
@@ -160,13 +166,13 @@ static void act_mode(unsigned int i, const struct vmp_action *a)
 	if (a->code == VMP_MODE_SYNC && a->a >= 1 && a->a <= SPIN_N && W.node[a->a - 1].member == a->b)
 		W.node[a->a - 1].holds = x->holds;	/* nothing was answered since it was found to be whole */
 	/* alone that is left again in the same step answers nothing */
-	if (a->code != VMP_MODE_ALONE || core[i].pair[0].mode != VMP_MODE_ALONE || core[i].pair[0].role != VMP_ROLE_HOLDING)
+	if (a->code != VMP_MODE_ALONE || pair_of(i)->mode != VMP_MODE_ALONE || pair_of(i)->role != VMP_ROLE_HOLDING)
 		return;
 	for (k = 0; k < SPIN_N; k++) {
 		const struct vmp_state *st = &W.node[k].ever;
 
 		have |= (unsigned int)(st->epoch > a->epoch ||
-				       (st->epoch == a->epoch && st->seq >= core[i].pair[0].own.seq && !st->sync_node)) << k;
+				       (st->epoch == a->epoch && st->seq >= pair_of(i)->own.seq && !st->sync_node)) << k;
 	}
 	if (!majority(have))
 		broken("alone only after a majority recorded it", i);
@@ -199,7 +205,8 @@ static void actions(unsigned int i)
 
 		switch ((enum vmp_action_type)a->type) {
 		case VMP_ACT_PERSIST:
-			x->has_run = !vmp_core_record(&core[i], a->pair, &x->run);
+			if (vmp_core_record(&core[i], a->pair, &x->run[a->pair != P]))
+				broken("a record that is not there is written", i);
 			break;
 		case VMP_ACT_SEND:
 			for (v = 0; v < SPIN_N; v++) {
@@ -226,7 +233,7 @@ static void actions(unsigned int i)
 			act_mode(i, a);
 			break;
 		case VMP_ACT_ROLE:
-			if (a->code == VMP_ROLE_ESTABLISHING && (core[i].pair[0].at.force || core[i].pair[0].reg.state.cold))
+			if (a->code == VMP_ROLE_ESTABLISHING && (pair_of(i)->at.force || pair_of(i)->reg.state.cold))
 				W.forced |= (uint8_t)(1u << i);
 			break;
 		case VMP_ACT_NOTE:
@@ -413,8 +420,12 @@ static void daemon_start(unsigned int i, bool same_boot)
 	init.config.n = SPIN_N;
 	for (k = 0; k < SPIN_N; k++)
 		init.config.voter[k] = (struct vmp_voter){ .id = 0xe0 + k + 1, .node = (uint8_t)(k + 1) };
-	if (same_boot ? x->has_run : x->has_disk)
-		init.record[init.n_records++] = same_boot ? x->run : x->disk;
+	for (k = 0; k < SPIN_PAIRS; k++) {
+		const struct vmp_record *r = same_boot ? &x->run[k] : &x->disk[k];
+
+		if (r->pair)
+			init.record[init.n_records++] = *r;
+	}
 #ifdef VMP_CORE_BUGS
 	core[i].bugs = bugs;
 #endif
@@ -442,7 +453,8 @@ static void host_down(unsigned int i)
 	struct spin_node *x = &W.node[i];
 
 	daemon_kill(i);
-	x->up = x->complete = x->has_run = false;
+	x->up = x->complete = false;
+	memset(x->run, 0, sizeof x->run);
 	x->expiry = 0;
 	x->member = 0;
 	x->holds = 0;
@@ -512,10 +524,8 @@ void spin_start(unsigned int rates)
 	promote(0);
 	drain(VMP_NEVER);
 	run(4 * HB_MS * MS);
-	for (i = 0; i < SPIN_N; i++) {
-		W.node[i].disk = W.node[i].run;
-		W.node[i].has_disk = W.node[i].has_run;
-	}
+	for (i = 0; i < SPIN_N; i++)
+		memcpy(W.node[i].disk, W.node[i].run, sizeof W.node[i].disk);
 	pack();
 	if (!W.broken[0] && (!gate_open(&W.node[0]) || W.node[0].mode != VMP_MODE_SYNC))
 		broken("the cluster does not start", 0);

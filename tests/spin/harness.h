@@ -13,7 +13,7 @@
 #define SPIN_N 3
 #define SPIN_HELD 3		/* messages the network may keep for later */
 #define SPIN_BACKLOG 4		/* messages that wait for a stopped daemon */
-#define SPIN_PAIRS 1
+#define SPIN_PAIRS 2		/* the pair, and after a loss of memory `voters` (I3) */
 #define SPIN_CORE (offsetof(struct vmp_core, pair) + SPIN_PAIRS * sizeof(struct vmp_pair))
 
 struct spin_held {
@@ -24,11 +24,11 @@ struct spin_held {
 
 struct spin_node {
 	unsigned char core[SPIN_CORE];
-	bool up, daemon, complete, stopped, has_run, has_disk;
+	bool up, daemon, complete, stopped;
 	uint64_t base_r, base_l, rate_permille;
 	uint64_t boot, inc;
 	uint32_t gen;
-	struct vmp_record run, disk;
+	struct vmp_record run[SPIN_PAIRS], disk[SPIN_PAIRS];	/* of the pair, of `voters`; pair 0: none */
 	uint64_t expiry;	/* the gate */
 	bool by_expiry;
 	uint64_t member;	/* content id; 0: no VM */
