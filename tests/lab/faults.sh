@@ -198,6 +198,10 @@ begin() {
 	lab_load
 	pair_begin
 }
+keep_logs() {
+	rm -rf "$1"
+	lab_logs "$1" 2> /dev/null || true
+}
 finish() {
 	[ -n "$history" ] || probe_stop || true
 	leave
@@ -238,7 +242,7 @@ for name in "${names[@]}"; do
 		IFS=$'\t' read -r worst moved agreed < "$LAB_DIR/row"
 		printf '%s\t%s\t%s\t%s\t%s\tok\n' "$name" "$title" "$worst" "$moved" "$agreed" >> "$results"
 		echo "ok $n - fault/$name: gap $worst ms, moved: $moved ($took s)"
-		[ "$worst" -le "${keep:-$worst}" ] || lab_logs "$logs"
+		[ "$worst" -le "${keep:-$worst}" ] || keep_logs "$logs"
 		;;
 	77) echo "ok $n - fault/$name # SKIP $(tail -n 1 "$log")" ;;
 	*)
@@ -246,8 +250,7 @@ for name in "${names[@]}"; do
 		printf '%s\t%s\t-\t-\t-\tFAILED\n' "$name" "$title" >> "$results"
 		echo "not ok $n - fault/$name ($took s; log: $log)"
 		sed 's/^/# /' "$log" | tail -n 12
-		rm -rf "$logs"
-		lab_logs "$logs" 2> /dev/null || true
+		keep_logs "$logs"
 		finish # the next one gets a fresh lab
 		up=
 		[ $rc -ne 3 ] || { echo "Bail out! two entries were open at once"; exit 3; }

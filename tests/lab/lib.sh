@@ -85,6 +85,17 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds; its output is sho
 	done
 	return $rc
 }
+during() { # during SECONDS COMMAND...: holds all that time
+	local end
+	uptime_ms
+	end=$((REPLY + $1 * 1000))
+	shift
+	while [ "$REPLY" -lt "$end" ]; do
+		"$@" || return 1
+		sleep 0.1
+		uptime_ms
+	done
+}
 not() { ! "$@"; }
 can_write() { # can_write FILE: found out before an hour of work; a new file is not left there
 	local new=yes
@@ -778,6 +789,7 @@ lab_net_state() { # lab_net_state NODE: its links, gates and fences, and how far
 		done
 	done
 }
+
 lab_logs() { # lab_logs DIR: copies every node's logs there
 	local n
 	mkdir -p "$1"

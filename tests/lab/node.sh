@@ -66,17 +66,12 @@ setup() { # environment: LAB_NODE_DIR LAB_STAGE LAB_GUEST_DIR LAB_CACHE_DIR
 	mount --bind /etc/machine-id.lab /etc/machine-id
 }
 
-alive() { # alive PID: and no zombie; it may end between two looks
-	local state
-	state=$(awk '{print $3}' "/proc/$1/stat" 2> /dev/null) || true
-	[ -n "$state" ] && [ "$state" != Z ]
-}
-
 # Process ids of a daemon, the main one first.
 pids() {
-	local main
+	local main state
 	read -r main 2> /dev/null < "/run/lab/$1.pid" || return 1
-	alive "$main" || return 1
+	state=$(awk '{print $3}' "/proc/$main/stat" 2> /dev/null) || true
+	[ -n "$state" ] && [ "$state" != Z ] || return 1 # it may end between two looks
 	echo "$main"
 	case "$1" in # pacemakerd is little without its children, keepalived too
 	pacemaker | keepalived) pgrep -P "$main" || true ;;
@@ -137,6 +132,13 @@ start() {
 	esac
 }
 
+ended() { # ended DAEMON PID SECONDS: waits for it
+	timeout "$3" tail -s 0.01 --pid="$2" -f /dev/null || {
+		echo "node.sh: $1 (process $2) does not end within $3 s" >&2
+		return 1
+	}
+}
+
 signal() {
 	local list pid
 	list=$(pids "$1") || return 0
@@ -144,7 +146,7 @@ signal() {
 	kill -s "$2" $list 2> /dev/null || true
 	[ "$2" = KILL ] || return 0
 	for pid in $list; do # on a busy machine they live on for a while, and a start would find them running
-		while alive "$pid"; do sleep 0.01; done
+		ended "$1" "$pid" 10 || return
 	done
 }
 
@@ -152,10 +154,7 @@ stop() { # politely; waits for the end
 	local main
 	read -r main < <(pids "$1") || return 0
 	kill "$main"
-	if ! timeout "${2:-120}" tail -s 0.05 --pid="$main" -f /dev/null; then
-		echo "node.sh: $1 does not end" >&2
-		return 1
-	fi
+	ended "$1" "$main" "${2:-120}"
 }
 
 case "${1-}" in

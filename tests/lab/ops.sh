@@ -77,17 +77,6 @@ status_says() { # status_says NODE PAIR PATTERN: in the text for people
 	out=$(on "$1" timeout 5 vmpair status "$2" 2>&1) || true
 	grep -q -- "$3" <<< "$out" || { echo "$out"; return 1; }
 }
-during() { # during SECONDS COMMAND...: holds all that time
-	local end
-	uptime_ms
-	end=$((REPLY + $1 * 1000))
-	shift
-	while [ "$REPLY" -lt "$end" ]; do
-		"$@" || return 1
-		sleep 0.1
-		uptime_ms
-	done
-}
 other_node() { # other_node NODE...: the first that is not named
 	local n
 	for n in $(lab_all); do

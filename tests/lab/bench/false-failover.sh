@@ -33,10 +33,7 @@ loaded() { # a mean of the last minute
 }
 if [ "${VMP_FALSE_BUSY-}" = others ]; then
 	wait_for 120 loaded || fail "VMP_FALSE_BUSY=others, but fewer than $procs processes want to run"
-	for ((end = SECONDS + seconds; SECONDS < end; )); do
-		sleep 10 # the load is a mean anyway
-		loaded || fail "VMP_FALSE_BUSY=others, but fewer than $procs processes want to run now"
-	done
+	during "$seconds" loaded || fail "VMP_FALSE_BUSY=others, but fewer than $procs processes want to run now"
 else
 	# each in a session of its own: where the kernel groups by session, none of them shares what another has
 	for ((i = procs; i > 0; i--)); do
