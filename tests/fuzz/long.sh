@@ -2,12 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Long fuzzing: long.sh [MINUTES [TARGET...]], each target for so many minutes of processor time (default 30), VMP_FUZZ_JOBS at a time (default 1).
 # Starts from tests/fuzz/corpus, goes on with what earlier runs in this build directory found worth keeping (./fuzz-corpus). A line for each:
-# what ran for how long, how often. A finding ends its target; the input is kept in ./fuzz-corpus.
+# what ran for how long, how often. A finding ends its target; the input is kept in ./fuzz-corpus. Interrupted, it goes on where it was, as long
+# as the target has not been built anew.
 top=$(cd "$(dirname "$0")/../.." && pwd) work=$PWD/fuzz-corpus
 
 if [ "${1-}" = --one ]; then # for xargs below
-	name=$3 left=$(($2 * 60)) used=0 units=0
+	name=$3 left=$(($2 * 60)) used=0 units=0 before=0
 	mkdir -p "$work/$name"
+	if [ "$work/$name.done" -nt "./tests/fuzz/fuzz_$name" ]; then
+		read -r before units < "$work/$name.done"
+		used=$before
+	fi
 	while [ "$used" -lt "$left" ]; do
 		slice=$((left - used < 60 ? left - used : 60))
 		rc=0
@@ -18,8 +23,10 @@ if [ "${1-}" = --one ]; then # for xargs below
 			echo "fuzz_$name: FINDING after $units executions, see $work/$name.log"
 			exit 1
 		fi
-		# user and system time of what was waited for
-		used=$(times | awk 'NR == 2 {for (i = 1; i <= 2; i++) {split($i, t, "m"); s += t[1] * 60 + t[2]} printf "%d\n", s}')
+		# user and system time of what was waited for; in a pipe `times` would tell of a new process
+		times > "$work/$name.times"
+		used=$((before + $(awk 'NR == 2 {for (i = 1; i <= 2; i++) {split($i, t, "m"); s += t[1] * 60 + t[2]} printf "%d\n", s}' "$work/$name.times")))
+		echo "$used $units" > "$work/$name.done"
 	done
 	echo "fuzz_$name: $units executions in $used s of processor time, no finding"
 	exit 0
