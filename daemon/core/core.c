@@ -559,9 +559,9 @@ static void on_msg(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 	}
 	v = vmp_voter_idx(c, from);
 	if (v == VMP_MAX_VOTERS || c->self == VMP_MAX_VOTERS || c->config.voter[v].id != msg->voter) {
-		/* A voter that a proposal removes may have claimed before it, and the release was lost: it says once more that it gave up. */
-		if (v != VMP_MAX_VOTERS && c->config.voter[v].id == msg->voter && msg->type == VMP_MSG_REFUSE &&
-		    msg->u.refuse.pair == VMP_PAIR_VOTERS)
+		/* A voter may have claimed before the proposal that removes it, or that removes whom it asked, and the release was lost: it
+		 * says once more that it gave up. */
+		if (msg->type == VMP_MSG_REFUSE && msg->u.refuse.pair == VMP_PAIR_VOTERS && vmp_voter_old_or_new(c, from, msg->voter))
 			vmp_voters_refused(s, from, &msg->u.refuse);
 		if (msg->type == VMP_MSG_RELEASE && !vmp_pair_reserved(msg->u.release.pair))
 			vmp_on_release(s, from, &msg->u.release);	/* nor believed, but for what only they can give back */

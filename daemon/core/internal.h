@@ -156,6 +156,7 @@ void vmp_recovery_renew(struct vmp_step *s, bool joined);	/* the configuration h
 
 /* voters.c: section 12 */
 bool vmp_settled(const struct vmp_core *c);
+bool vmp_voter_old_or_new(const struct vmp_core *c, uint8_t node, uint64_t id);
 void vmp_config_tell(struct vmp_step *s, uint8_t node);
 void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_config_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);

@@ -78,6 +78,14 @@ bool vmp_settled(const struct vmp_core *c)
 	return false;
 }
 
+/* A voter of this set or, while that is not settled, of the one before it. */
+bool vmp_voter_old_or_new(const struct vmp_core *c, uint8_t node, uint64_t id)
+{
+	struct vmp_voter voter = { .id = id, .node = node };
+
+	return has(&c->config, &voter) || (!vmp_settled(c) && has(&c->previous, &voter));
+}
+
 static void change_again(struct vmp_step *s, uint64_t after);
 
 /* --- adopting (M3) ------------------------------------------------------------------------------------------------------ */

@@ -740,6 +740,37 @@ static void former_voter_gives_back(void **state)
 	assert_true(promise_of(3, P)->released);
 }
 
+/* A proposal waits for the voter that it removes, and that waits for an epoch which an earlier boot claimed: only this machine can say that
+ * nothing was proposed under it. */
+static void gives_up_what_the_removed_promised(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_REFUSE);
+
+	(void)state;
+	ev.msg.version = 1;
+	ev.msg.u.refuse = (struct vmp_msg_refuse){ .pair = VMP_PAIR_VOTERS, .epoch = 1 << 8 | 1, .reason = VMP_REASON_EPOCH_LOW,
+						   .promised = { .epoch = 9 << 8 | 3, .node = 3, .boot = 0x33, .own = true } };
+	world_new(3, false);
+	world_run(50);
+	world_event(3, without_2(1, true, false));
+	ev.msg.voter++;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* another machine of that name */
+	ev.msg.voter--;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 1);
+	assert_int_equal(world.out.action[0].to, 2);
+	assert_int_equal(world.out.msg[0].u.release.epoch, 9 << 8 | 3);
+	assert_int_equal(world.out.msg[0].u.release.boot, 0x33);
+	ev.msg.u.refuse.promised.epoch = 1 << 8 | 1;
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* it may have been proposed under that */
+	ev.msg.u.refuse.promised.epoch = 9 << 8 | 3;
+	world_event(3, without_2(1, false, false));
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* no voter any more, and nobody waits for it */
+}
+
 /* T3, and both timer rules in force afterwards. */
 static void two_voters_and_three(void **state)
 {
@@ -1518,6 +1549,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(reclaim_without_barred_standby),
 		cmocka_unit_test(former_voter_gives_back),
+		cmocka_unit_test(gives_up_what_the_removed_promised),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(idle_acks),
 		cmocka_unit_test(heartbeats_together),
