@@ -271,6 +271,8 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 			vmp_persist(s, p);
 		}
 		adopt(s, next, &m->previous, false);
+	} else if (!c->previous.n && !vmp_settled(c)) {
+		c->previous = m->previous;	/* not on disk, so a restart forgets it */
 	}
 	if (vmp_epoch_node(m->epoch) != from)
 		return;		/* passed on by another voter: it is the proposer who counts */

@@ -766,6 +766,13 @@ static void gives_up_what_the_removed_promised(void **state)
 	world_event(3, ev);
 	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* it may have been proposed under that */
 	ev.msg.u.refuse.promised.epoch = 9 << 8 | 3;
+	world_down(3, false);
+	world_start(3, true);
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* it does not know the set before any more ... */
+	world_event(3, without_2(1, true, false));
+	world_event(3, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 1);		/* ... until it is told once more */
 	world_event(3, without_2(1, false, false));
 	world_event(3, ev);
 	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* no voter any more, and nobody waits for it */
