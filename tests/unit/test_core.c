@@ -740,6 +740,29 @@ static void former_voter_gives_back(void **state)
 	assert_true(promise_of(3, P)->released);
 }
 
+/* ... also what it held two boots ago, when a claim of the last one reached nobody but itself. */
+static void two_boots_ago(void **state)
+{
+	struct vmp_event ev = claim_of(1, 2, 0);
+
+	(void)state;
+	world_new(2, false);
+	world_run(50);
+	ev.msg.u.claim.boot = 0x77;
+	world_event(2, ev);
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);
+	ev = claim_of(1, 9, 0);
+	ev.msg.u.claim.boot = 0x78;
+	world_event(1, ev);
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);
+	world_down(1, true);
+	world_start(1, false);
+	world_run(7000);
+	assert_int_equal(promise_of(2, P)->epoch, 2 << 8 | 1);
+	assert_true(promise_of(2, P)->released);
+	assert_true(promise_of(1, P)->released);
+}
+
 /* A proposal waits for the voter that it removes, and that waits for an epoch which an earlier boot claimed: only this machine can say that
  * nothing was proposed under it. */
 static void gives_up_what_the_removed_promised(void **state)
@@ -1556,6 +1579,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chosen_set_is_taken), cmocka_unit_test(reclaim_without_barred_standby),
 		cmocka_unit_test(former_voter_gives_back),
+		cmocka_unit_test(two_boots_ago),
 		cmocka_unit_test(gives_up_what_the_removed_promised),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(idle_acks),
