@@ -551,6 +551,26 @@ static void first_start_needs_equal_lists(void **state)
 	}
 }
 
+/* T1 holds from the first set on, also for the node that has formed it. */
+static void first_set_of_two_renews_itself(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	for (i = 1; i <= 2; i++) {
+		world_new(2, true);
+		world_run(1000);
+		pair_on(1, 0x11);
+		pair_on(2, 0x22);
+		promote(i, 1);
+		world_run(100);
+		assert_true(world_open(i));
+		world_cut(1, 2, true);
+		world_run(1000);
+		assert_true(world_open(i));
+	}
+}
+
 static void cold_start_needs_all_disks(void **state)
 {
 	unsigned int i;
@@ -1335,6 +1355,7 @@ static void isolate(unsigned int node, bool on)
 /* B2: the holder is cut off and cannot be asked; it was granted a hold as well, which outlasts L. */
 static void bar_waits_for_the_gate(void **state)
 {
+	struct vmp_event held = from(1, VMP_MSG_HEARTBEAT);
 	unsigned int holding;
 
 	(void)state;
@@ -1345,10 +1366,18 @@ static void bar_waits_for_the_gate(void **state)
 			world_run(5);
 			assert_int_equal(world.op_rc[2], 0);
 		}
+		held.msg.u.heartbeat.n_held = 1;
+		held.msg.u.heartbeat.held[0] = (struct vmp_held){ .pair = P, .epoch = view(1).epoch };
 		isolate(1, true);
 		bar(3, 1, true, 3);
 		world_run(5);
 		assert_true(world_open(1));
+		/* B1: from now on it is not supported, what it still believes to hold */
+		assert_true(barred(3, 1));
+		assert_int_equal(promise_of(3, P)->epoch, held.msg.u.heartbeat.held[0].epoch);
+		world_event(3, held);
+		assert_int_equal(sent(VMP_MSG_ACK), 1);
+		assert_int_equal(world.out.msg[0].u.ack.n_supported, 0);
 		while (world.op_rc[3] == 1) {
 			world_run(1);
 			assert_false(world.op_rc[3] == 0 && world_open(1));
@@ -1592,6 +1621,7 @@ int main(void)
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
 		cmocka_unit_test(abstaining_answers_no_table), cmocka_unit_test(nothing_read_before_the_wait_counts), cmocka_unit_test(epochs_skipped_for_good),
 		cmocka_unit_test(first_start_needs_equal_lists),
+		cmocka_unit_test(first_set_of_two_renews_itself),
 		cmocka_unit_test(cold_start_needs_all_disks),
 		cmocka_unit_test(member_changes_during_attempt),
 		cmocka_unit_test(voter_added_and_removed), cmocka_unit_test(voter_change_refused), cmocka_unit_test(two_voters_and_three),
