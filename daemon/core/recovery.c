@@ -186,20 +186,15 @@ static void finish(struct vmp_step *s, bool cold)
 		if (p->id == VMP_PAIR_VOTERS)
 			vmp_max(&p->epoch_seen, c->epoch_skip);
 		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
-		/* What an earlier boot was promised is given back: others may be waiting for it. But what it proposed as a voter set may still be
-		 * adopted; claims that proposed nothing are given up in voters.c. Where guards never expire (T1), it is what the other voter still
-		 * has that counts, though it is older than what we have promised since. */
-		mine = vmp_timers_static(c) ? told_mine(rec, p->id) : NULL;
-		if (gone_with_boot(c, pr) && !vmp_pair_reserved(p->id)) {
-			if (!mine && (!pr->released || vmp_timers_static(c)))
-				mine = pr;
-			pr->released |= p->role == VMP_ROLE_NONE;
-		}
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
+		/* What an earlier boot was promised is given back: others may be waiting for it. But what it proposed as a voter set may still be
+		 * adopted; claims that proposed nothing are given up in voters.c. Where guards never expire (T1), neither does one that is older
+		 * than what we have promised since, and it may be of any boot before: this one says so. */
+		mine = gone_with_boot(c, pr) && (!pr->released || vmp_timers_static(c)) ? pr : vmp_timers_static(c) ? told_mine(rec, p->id) : NULL;
 		if (mine && p->role == VMP_ROLE_NONE && !vmp_pair_reserved(p->id)) {
 			p->rel_epoch = mine->epoch;
-			p->rel_boot = mine->boot ? mine->boot : c->boot;
+			p->rel_boot = mine->boot && !vmp_timers_static(c) ? mine->boot : c->boot;
 			p->rel_until_ns = s->now + c->lease_ns;
 			p->rel_next_ns = s->now;
 			p->hand_to = 0;

@@ -301,11 +301,12 @@ void vmp_on_put(struct vmp_step *s, unsigned int v, const struct vmp_msg_put *pu
 static bool release_covers(const struct vmp_core *c, const struct vmp_pair *p, unsigned int v, const struct vmp_msg_release *rel)
 {
 	const struct vmp_promised *pr = &p->reg.promised;
+	bool endless = p->guard_ns == VMP_NEVER && p->id != VMP_PAIR_VOTERS;
 
 	/* an epoch belongs to one boot, so a promise whose boot was never heard is named well enough by its epoch */
-	if (pr->epoch == rel->epoch)
-		return !pr->boot || pr->boot == rel->boot;
-	return p->guard_ns == VMP_NEVER && p->id != VMP_PAIR_VOTERS && pr->epoch < rel->epoch &&
+	if (pr->epoch == rel->epoch && (!pr->boot || pr->boot == rel->boot))
+		return true;
+	return endless && pr->epoch <= rel->epoch &&
 	       (pr->boot == rel->boot || (v != VMP_MAX_VOTERS && c->peer[v].boot == rel->boot));	/* of an earlier boot: H7 */
 }
 

@@ -835,6 +835,9 @@ static void check_node(unsigned int i)
 	}
 	if (vmp_core_check(&x->core, &which))
 		violate("local", "node %u: local invariant %d", i + 1, which);
+	/* T1: else whoever is left when the other one has been fenced holds the pair and never opens it */
+	if (x->core.settled && x->core.config.n && x->core.config.n < 3 && x->core.self != VMP_MAX_VOTERS && !x->core.renew_ok)
+		violate("renews-itself", "node %u goes by the rule for three voters", i + 1);
 }
 
 /* M2: what a majority of the old set knew when it adopted the version, a majority of the new one knows before the next may follow. */
