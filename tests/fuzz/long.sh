@@ -21,6 +21,7 @@ if [ "${1-}" = --one ]; then # for xargs below
 		units=$((units + $(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$name.log" | tail -n 1)))
 		if [ $rc -ne 0 ]; then
 			echo "fuzz_$name: FINDING after $units executions, see $work/$name.log"
+			rm -f "$work/$name.done"
 			exit 1
 		fi
 		# user and system time of what was waited for; in a pipe `times` would tell of a new process
@@ -28,6 +29,7 @@ if [ "${1-}" = --one ]; then # for xargs below
 		used=$((before + $(awk 'NR == 2 {for (i = 1; i <= 2; i++) {split($i, t, "m"); s += t[1] * 60 + t[2]} printf "%d\n", s}' "$work/$name.times")))
 		echo "$used $units" > "$work/$name.done"
 	done
+	rm -f "$work/$name.done" "$work/$name.times"
 	echo "fuzz_$name: $units executions in $used s of processor time, no finding"
 	exit 0
 fi
