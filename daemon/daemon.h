@@ -186,7 +186,7 @@ struct vmp_member {
 	enum vmp_told told;
 	uint64_t told_changed_ns; /* since when reality differs from what Pacemaker was told; 0 = it does not */
 	uint64_t behind_ns;       /* since when the first score waits for the primary's; 0 = it does not */
-	bool score_known, score_set, score_written;
+	bool score_known, score_set;
 	uint32_t score;
 	bool cib_known, frozen;
 	char frozen_reason[96];
@@ -352,6 +352,7 @@ int vmp_member_configure(struct vmp_member *m, const json_t *params, const char 
 int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *reason, size_t size);
 void vmp_member_start(struct vmp_member *m, uint64_t token);
 void vmp_member_stop(struct vmp_member *m, uint64_t token);
+void vmp_member_score_done(struct vmp_member *m, bool set, int rc);
 void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
 void vmp_member_end(struct vmp_member *m, const char *why); /* not asked for by Pacemaker, which starts another: as if it had ended by itself */
 bool vmp_member_ready(const struct vmp_member *m);

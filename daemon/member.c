@@ -356,6 +356,12 @@ static void remove_facts(struct vmp_member *m)
 	m->role_page = vmp_rolepage_remove(m->role_page, dir, m->name);
 }
 
+/* As far as is known here. Where guards have no end (T1) only a release says so; elsewhere it may be given up in favour of a successor. */
+static bool nobody_holds(const struct vmp_pair_view *v)
+{
+	return v->guard_ns <= vmp_now_ns() || (v->guard_ns == VMP_NEVER && v->reg.promised.released);
+}
+
 /* A ready member may be promoted when it is the recorded standby, or when nobody holds the pair and Pacemaker has to begin. */
 static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
@@ -374,7 +380,7 @@ static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_v
 		return true;
 	if (v->reg.state.holder == m->d->node && v->reg.state.holder_member == m->member)
 		return true;
-	return m->params.cold_start_auto && v->guard_ns <= vmp_now_ns();
+	return m->params.cold_start_auto && nobody_holds(v);
 }
 
 bool vmp_member_flip_pending(struct vmp_member *m)
@@ -398,7 +404,7 @@ bool vmp_member_flip_pending(struct vmp_member *m)
 
 bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
-	return v->ready && v->role == VMP_ROLE_NONE && v->guard_ns <= vmp_now_ns() && !standby_eligible(m, v);
+	return v->ready && v->role == VMP_ROLE_NONE && nobody_holds(v) && !standby_eligible(m, v);
 }
 
 /* The first score of a standby follows that of the primary, or Pacemaker would promote the only one that has any. */
@@ -406,6 +412,9 @@ static bool score_behind(struct vmp_member *m, const struct vmp_pair_view *v)
 {
 	const json_t *p = v->primary && v->primary != m->d->node ? vmp_group_pair(m->d, v->primary, m->name) : NULL;
 
+	/* Both members were lost: no score of a primary is to come, and Pacemaker has to begin with this one. */
+	if (nobody_holds(v) && p && strcmp(param_text(p, "role"), "primary") != 0)
+		p = NULL;
 	if (!p || (m->score_known && m->score_set) || !strcmp(param_text(p, "told"), "Promoted")) {
 		m->behind_ns = 0;
 		return false;
@@ -441,7 +450,6 @@ static void update_score(struct vmp_member *m)
 	m->score_known = true;
 	m->score_set = s.set;
 	m->score = s.score;
-	m->score_written = false;
 }
 
 /* Since when what Pacemaker was told differs from what is: bounds how long a monitor keeps telling the old story. */
@@ -1178,11 +1186,23 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 }
 
 /* --- stop ------------------------------------------------------------------------------------------------------------------------------ */
-static void stopped(struct vmp_member *m)
+static void answer_stop(struct vmp_member *m)
 {
 	uint64_t token = m->stop_token;
 
 	m->stop_token = 0;
+	if (token)
+		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+}
+
+void vmp_member_score_done(struct vmp_member *m, bool set, int rc)
+{
+	if (m->phase == VMP_HOST_IDLE && (!set || rc < 0))
+		answer_stop(m);
+}
+
+static void stopped(struct vmp_member *m)
+{
 	m->stop_failed = m->restarting = false;
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
@@ -1207,8 +1227,9 @@ static void stopped(struct vmp_member *m)
 	remove_facts(m);
 	vmp_journal_add(m->d->journal, m->name, 0, "stopped", "VM of this node");
 	vmp_group_publish_soon(m->d);
-	if (token)
-		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
+	/* Pacemaker calculates anew as soon as it is answered: with the score of one that is gone it would move the other member here. */
+	if (!m->d->pcmk || !vmp_pcmk_pending(m->d->pcmk, m->name))
+		answer_stop(m);
 	m->retired = false;
 	vmp_member_merged(m->d);
 	if (m->monitor_token) {
@@ -1634,6 +1655,7 @@ static void forget_if_deleted(struct vmp_member *m)
 		return;
 	if (in_cib(&d->cib, m->name))
 		return;
+	answer_stop(m);
 	remove_disks(d, m->name);
 	if (d->pcmk)
 		vmp_pcmk_forget(d->pcmk, m->name);

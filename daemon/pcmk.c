@@ -557,6 +557,14 @@ int vmp_pcmk_score(struct vmp_pcmk *p, const char *pair, const char *rsc, const 
 	return 0;
 }
 
+bool vmp_pcmk_pending(struct vmp_pcmk *p, const char *pair)
+{
+	struct pair *e = find_pair(p, pair);
+	const struct want *w = e ? find_want(e, p->node) : NULL;
+
+	return w && w->pending && p->state != VMP_PCMK_ABSENT;
+}
+
 void vmp_pcmk_rewrite(struct vmp_pcmk *p, const char *pair)
 {
 	for (unsigned i = 0; i < VMP_PCMK_MAX_PAIRS; i++)

@@ -116,6 +116,8 @@ struct vmp_pcmk *vmp_pcmk_free(struct vmp_pcmk *p);
 
 /* Wanted score of a node (NULL = own) for the pair; set false deletes the attribute. 0, -EINVAL, -ENOSPC. */
 int vmp_pcmk_score(struct vmp_pcmk *p, const char *pair, const char *rsc, const char *node, bool set, uint32_t score);
+/* The own node's score is on its way: score_done follows. Not while Pacemaker does not answer. */
+bool vmp_pcmk_pending(struct vmp_pcmk *p, const char *pair);
 /* The attribute may have been lost (start or probe came, Pacemaker or the membership changed): write again; pair NULL = all. */
 void vmp_pcmk_rewrite(struct vmp_pcmk *p, const char *pair);
 /* The pair is gone here: deletes the own attribute and forgets the pair. */

@@ -109,8 +109,8 @@ static void on_score_done(void *data, const char *pair, const char *node, bool s
 	if (rc == 0)
 		vmp_journal_add(d->journal, pair, 0, "score", set ? "promotion score of %s is %u, written in %u ms" :
 				"promotion score of %s removed (%u), in %u ms", node && *node ? node : d->node_name, score, took_ms);
-	if (m && rc == 0)
-		m->score_written = true;
+	if (m && (!node || !*node || !strcmp(node, d->node_name)))
+		vmp_member_score_done(m, set, rc);
 }
 
 static void on_ban_done(void *data, const char *pair, bool on, int rc, const char *reason)

@@ -127,12 +127,22 @@ assert test -e "$LAB_DIR/$lost.pid"
 wait_for 90 complains "$survivor" "$lost: it was heard after it had been fenced: the device does not cut its power" ||
 	fail "$(on "$survivor" vmpair status)"
 assert_eq "$before" "$(proofs "$survivor")" 'proofs'
-assert not mode_is "$survivor" alone
+assert not complains "$survivor" "^$lost was fenced: .* it is left out until it is back"
 rm "$LAB_DIR/power.lies"
 on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
 assert not test -e "$LAB_DIR/$lost.pid"
 fenced 'was fenced: off by .*'
 back
+
+step 'the VMs of both are lost, and the host of the last primary gets none: the other one begins again'
+for n in "$holder" "$standby"; do
+	wait_for 10 pair_holder_is p1 "$n"
+	on "$n" kill -s KILL "$(vm_pid "$n" p1)"
+done
+on n1 pcs resource ban p1-clone "$standby" > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+wait_for 60 pair_holder_is p1 "$holder" || fail "$step: $(on n1 vmpair status)"
+on n1 pcs resource clear p1-clone > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+whole 120
 
 log 'every acknowledged write is there exactly once'
 clients_stop || fail 'a history is wrong'
