@@ -1370,6 +1370,8 @@ static void bar_waits_for_the_gate(void **state)
 		held.msg.u.heartbeat.held[0] = (struct vmp_held){ .pair = P, .epoch = view(1).epoch };
 		isolate(1, true);
 		bar(3, 1, true, 3);
+		assert_int_equal(sent(VMP_MSG_CLAIM), 1);
+		assert_int_equal(sent(VMP_MSG_PUT), 0);		/* not before a majority has granted it: epochs order who writes it */
 		world_run(5);
 		assert_true(world_open(1));
 		/* B1: from now on it is not supported, what it still believes to hold */
