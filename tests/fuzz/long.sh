@@ -9,7 +9,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd) work=$PWD/fuzz-corpus
 if [ "${1-}" = --one ]; then # for xargs below
 	name=$3 left=$(($2 * 60)) used=0 units=0 before=0
 	mkdir -p "$work/$name"
-	if [ "$work/$name.done" -nt "./tests/fuzz/fuzz_$name" ]; then
+	if [ -n "$(find "$work/$name.done" -newer "./tests/fuzz/fuzz_$name" 2>/dev/null)" ]; then
 		read -r before units < "$work/$name.done"
 		used=$before
 	fi
