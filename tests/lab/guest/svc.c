@@ -196,6 +196,15 @@ static void control(const char *verb)
 		watchdog();
 	} else if (!strncmp(verb, "mute", 4)) {
 		mute = true;
+	} else if (!strncmp(verb, "agent-", 6)) { /* -stop, -go, -end: the agent that init has started */
+		FILE *f = fopen("/tmp/agent.pid", "re");
+		int pid;
+
+		if (!f || fscanf(f, "%d", &pid) != 1 ||
+		    kill(pid, verb[6] == 's' ? SIGSTOP : verb[6] == 'g' ? SIGCONT : SIGKILL) < 0)
+			fprintf(stderr, "svc: %s: %s\n", verb, strerror(errno));
+		if (f)
+			fclose(f);
 	} else if (!strncmp(verb, "exit", 4)) {
 		exit(3);
 	}
