@@ -61,10 +61,11 @@ const struct vmp_param vmp_pair_param_table[] = {
 	 "stop operation."},
 	{"entry_mode", VMP_PARAM_SELECT, false, false, false, "bridge", opt_entry_mode,
 	 "Who carries the entry addresses",
-	 "bridge: both guests carry the entry addresses and the MAC address, and only the primary's port is let through. host: the primary's "
-	 "host carries the entry addresses on the bridge entry_nic, and something on the host, such as the relay, takes the connections; the "
-	 "guest needs to know nothing of it. keepalived: like host, but keepalived moves the addresses, by a VRRP instance with the name of "
-	 "the pair that is ruled by vmpaird's track file; see vmpair-keepalived(7)."},
+	 "bridge: both guests carry the entry addresses and the MAC address, and only the primary's port is let through, for frames with VLAN "
+	 "tags (802.1Q, 802.1ad) as for those without. host: the primary's host carries the entry addresses on the bridge entry_nic, and "
+	 "something on the host, such as the relay, takes the connections; the guest needs to know nothing of it. keepalived: like host, but "
+	 "keepalived moves the addresses, by a VRRP instance with the name of the pair that is ruled by vmpaird's track file; see "
+	 "vmpair-keepalived(7)."},
 	{"relay", VMP_PARAM_SELECT, false, false, false, "none", opt_relay,
 	 "Where the relay runs",
 	 "none: clients reach the member directly, and requests under way are lost with it. host: vmpair-relay on each host takes the "

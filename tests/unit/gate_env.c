@@ -24,6 +24,8 @@
 
 #define TYPE_TEST 0x88b5 /* for local experiments */
 #define WAIT_MS 3000
+#define TAG_LEN 4
+#define FRAME_MAX (60 + 2 * TAG_LEN)
 
 const uint8_t env_mac[2][6] = { { 0x52, 0x54, 0, 0xaa, 0, 1 }, { 0x52, 0x54, 0, 0xaa, 0, 2 } };
 
@@ -329,14 +331,22 @@ int env_recv(int fd, uint8_t *buf, int cap, int timeout_ms)
 	}
 }
 
-static void build(uint8_t frame[60], const uint8_t *src, uint32_t seq)
+static size_t build(uint8_t frame[FRAME_MAX], unsigned int tags, const uint8_t *src, uint32_t seq)
 {
-	memset(frame, 0, 60);
+	static const uint8_t outer[TAG_LEN] = { 0x88, 0xa8, 0, 200 }, inner[TAG_LEN] = { 0x81, 0, 0, 100 };
+	uint8_t *at = frame + 12;
+
+	memset(frame, 0, FRAME_MAX);
 	memset(frame, 0xff, 6);
 	memcpy(frame + 6, src, 6);
-	frame[12] = TYPE_TEST >> 8;
-	frame[13] = TYPE_TEST & 0xff;
-	memcpy(frame + 14, &seq, sizeof seq);
+	if (tags > 1)
+		at = (uint8_t *)memcpy(at, outer, TAG_LEN) + TAG_LEN;
+	if (tags > 0)
+		at = (uint8_t *)memcpy(at, inner, TAG_LEN) + TAG_LEN;
+	at[0] = TYPE_TEST >> 8;
+	at[1] = TYPE_TEST & 0xff;
+	memcpy(at + 2, &seq, sizeof seq);
+	return 60 + tags * TAG_LEN;
 }
 
 /* Read frames until `until` is seen; was `want` among them, before it? */
@@ -349,9 +359,16 @@ static bool saw(int fd, uint32_t want, uint32_t until, bool *ret_until)
 
 	*ret_until = false;
 	while ((n = env_recv(fd, buf, sizeof buf, until ? WAIT_MS : 0)) >= 0) {
-		if (n < 18 || buf[12] != TYPE_TEST >> 8 || buf[13] != (TYPE_TEST & 0xff))
+		const uint8_t *at = buf + 12;
+
+		/* a tap has all tags in place, a packet socket not the outer one */
+		while (n >= 18 && ((at[0] == 0x88 && at[1] == 0xa8) || (at[0] == 0x81 && !at[1]))) {
+			at += TAG_LEN;
+			n -= TAG_LEN;
+		}
+		if (n < 18 || at[0] != TYPE_TEST >> 8 || at[1] != (TYPE_TEST & 0xff))
 			continue;
-		memcpy(&seq, buf + 14, sizeof seq);
+		memcpy(&seq, at + 2, sizeof seq);
 		found = found || seq == want;
 		if (seq == until) {
 			*ret_until = true;
@@ -378,16 +395,17 @@ static void drop_all(int fd)
 bool env_passes_out(struct env *e, int guest)
 {
 	static const uint8_t other[6] = { 0x52, 0x54, 0, 0xbb, 0, 1 };
-	uint8_t frame[60];
+	uint8_t frame[FRAME_MAX];
+	size_t len;
 	uint32_t seq = ++e->seq, sentinel = ++e->seq;
 	bool arrived, found;
 
 	drop_all(e->bystander);
-	build(frame, env_mac[0], seq);
-	if (write(guest, frame, sizeof frame) < 0 && errno != EIO) /* EIO: the tap is down */
+	len = build(frame, e->tags, env_mac[0], seq);
+	if (write(guest, frame, len) < 0 && errno != EIO) /* EIO: the tap is down */
 		return false;
-	build(frame, other, sentinel);
-	if (send(e->bystander, frame, sizeof frame, 0) < 0)
+	build(frame, e->tags, other, sentinel);
+	if (send(e->bystander, frame, len, 0) < 0)
 		die("send");
 	found = saw(e->outside, seq, sentinel, &arrived);
 	if (!arrived) {
@@ -400,13 +418,14 @@ bool env_passes_out(struct env *e, int guest)
 bool env_passes_in(struct env *e, int guest)
 {
 	static const uint8_t far[6] = { 0x52, 0x54, 0, 0xcc, 0, 1 };
-	uint8_t frame[60];
+	uint8_t frame[FRAME_MAX];
 	uint32_t seq = ++e->seq;
+	size_t len;
 	bool arrived;
 
 	drop_all(e->outside);
-	build(frame, far, seq);
-	env_send_outside(e, frame, sizeof frame);
+	len = build(frame, e->tags, far, seq);
+	env_send_outside(e, frame, (int)len);
 	saw(e->bystander, seq, seq, &arrived);
 	if (!arrived) {
 		fprintf(stderr, "the bystander did not get the frame\n");

@@ -25,6 +25,7 @@ struct env_event {
 struct env {
 	struct vmp_gate *g;
 	unsigned int flags, wait_us;
+	unsigned int tags; /* VLAN tags of the frames that env_passes_ send: 0, 1 (802.1Q) or 2 (802.1Q within 802.1ad) */
 	int outside, bystander;	     /* packet sockets on up1 and c1 */
 	unsigned int n_events, seen; /* events taken by env_wait */
 	struct env_event ev[ENV_MAX_EVENTS];
