@@ -6,10 +6,11 @@
 # --- making and looking ------------------------------------------------------------------------------------------------
 
 PAIR_PARAMS=()
+PAIR_SECOND= # a second IPv4 address of the entry, without prefix
 pair_create() { # pair_create NUMBER [NODE]: pair pN by pcs, from NODE (n1); extra parameters in the array PAIR_PARAMS
 	local i=$1 node=${2:-n1}
 	on "$node" pcs resource create "p$i" ocf:vmpair:pair pair="p$i" domain="/etc/vmpair/p$i.xml" \
-		entry="${LAB_ENTRY[i - 1]}/24,${LAB_ENTRY6[i - 1]}/64" entry_nic=br-entry \
+		entry="${LAB_ENTRY[i - 1]}/24,${LAB_ENTRY6[i - 1]}/64${PAIR_SECOND:+,$PAIR_SECOND/24}" entry_nic=br-entry \
 		internal_net="$(pair_net "$i")/24@br-int" ready=http:80/ stop_timeout=1s "${PAIR_PARAMS[@]}" \
 		op monitor interval=10s timeout=20s role=Promoted on-fail=demote \
 		op monitor interval=11s timeout=20s role=Unpromoted \
@@ -28,7 +29,9 @@ pair_apps() { # pair_apps NUMBER APPS [STORE]: before pair_create: its guests ru
 	done
 }
 pair_keepalived_conf() { # pair_keepalived_conf NODE NUMBER: what vmpair-keepalived(7) gives, for pair pNUMBER
-	sed -e "s/web/p$2/g; s|192.0.2.10/32|${LAB_ENTRY[$2 - 1]}/32|; s|2001:db8::10/64|${LAB_ENTRY6[$2 - 1]}/64|" \
+	local second=/192.0.2.11/d
+	[ -z "$PAIR_SECOND" ] || second="s|192.0.2.11/32|$PAIR_SECOND/32|"
+	sed -e "$second" -e "s/web/p$2/g; s|192.0.2.10/32|${LAB_ENTRY[$2 - 1]}/32|; s|2001:db8::10/64|${LAB_ENTRY6[$2 - 1]}/64|" \
 		-e "s/virtual_router_id .*/virtual_router_id 77/; s/router_id .*HOST/router_id $1/" "$LAB_TOP/cib-examples/keepalived.conf"
 }
 pair_net() { echo "192.168.$((76 + $1)).0"; }

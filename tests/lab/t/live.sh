@@ -75,9 +75,10 @@ whole p1
 unnoticed
 
 step 'parameters change live'
-assert on n1 pcs resource update p1 peer_link=failover entry="${LAB_ENTRY[0]}/24,${LAB_ENTRY6[0]}/64,10.77.0.111/24"
+second=10.77.0.111
+assert on n1 pcs resource update p1 peer_link=failover entry="${LAB_ENTRY[0]}/24,${LAB_ENTRY6[0]}/64,$second/24"
 for n in n1 n2; do
-	wait_for 30 has_entry "$n" 10.77.0.111/24 || fail "$n has not taken the address"
+	wait_for 30 has_entry "$n" "$second/24" || fail "$n has not taken the address"
 done
 whole p1
 unnoticed
@@ -169,5 +170,23 @@ assert on "$node" vmpair force-primary --yes p1
 whole p1
 assert_eq "$node" "$(pair_primary p1)" 'the forced primary'
 gap p1 180000
+gap p2 "$PLANNED_MS"
+
+step 'a second address of a family moves with the first' # the guests have it since they were started anew
+all_answer() { # all_answer NODE: its member, at each address
+	local a
+	for a in "${LAB_ENTRY[0]}" "$second" "[${LAB_ENTRY6[0]}]"; do probe_answers "$a" "p1-$(lab_node_id "$1")" || return 1; done
+}
+node=$(pair_primary p1) standby=$(pair_standby p1)
+wait_for 10 all_answer "$node" || fail "$step: $node does not answer at all addresses"
+PROBE=second probe_start "$second"
+assert on "$node" vmpair switchover p1
+wait_for 10 all_answer "$standby" || fail "$step: $standby does not answer at all addresses"
+whole p1
+assert_eq "$standby" "$(pair_primary p1)" "$step: primary"
+log "  client of $second noticed $(PROBE=second probe_worst) ms"
+assert_le "$(PROBE=second probe_worst)" "$PLANNED_MS" "$step: gap at $second, ms"
+PROBE=second probe_stop
+gap p1 "$PLANNED_MS"
 gap p2 "$PLANNED_MS"
 pairs_end
