@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Entry mode keepalived: VRRP moves the entry addresses and follows vmpaird through the track file, the gate applies all the same. The
-# configuration is the one of vmpair-keepalived(7).
+# configuration is the one of vmpair-keepalived(7), with adverts every 100 ms: what an interval adds is told from what the machine adds.
 # vmpaird: yes
 # full: yes
 # timeout: 400
@@ -15,9 +15,10 @@ command -v keepalived > /dev/null || { echo 'skipped: no keepalived'; exit 77; }
 
 entry=${LAB_ENTRY[0]} entry6=${LAB_ENTRY6[0]}
 PAIR_SECOND=10.77.0.111
-advert_ms=$(awk '$1 == "advert_int" {print int($2 * 1000)}' "$LAB_TOP/cib-examples/keepalived.conf")
+advert_ms=100
 for n in $(lab_all); do
-	pair_keepalived_conf "$n" 1 > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+	pair_keepalived_conf "$n" 1 | sed 's/advert_int .*/advert_int 0.1/' > "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
+	assert grep -q 'advert_int 0.1$' "$LAB_DIR/$n/etc/keepalived/keepalived.conf"
 	on "$n" keepalived -t -f /etc/keepalived/keepalived.conf > "$LAB_DIR/keepalived.log" 2>&1 || fail "keepalived -t: $(cat "$LAB_DIR/keepalived.log")"
 	daemon start "$n" svc
 	daemon start "$n" keepalived
@@ -118,20 +119,22 @@ for s in 'switchover 1' 'switchover 2' vm-kill daemon-freeze daemon-kill restart
 done
 assert_le "$(probe_value restart 'max_gap_ms | floor')" 500 'gap by a planned restart, in ms'
 
-log 'VRRP and vmpaird never disagreed for longer than an advert interval (and what the machine needs)'
+log 'VRRP and vmpaird never disagreed for longer than an advert interval (and what the machine needs), and do not now'
 for n in $(lab_all); do
 	jq -r 'select((.pair == "p1" and (.what == "vrrp" or .what == "bound" or .what == "unbound")) or .what == "daemon") | "\(.t_ns) \(.what) \(.text)"' \
-		"$LAB_DIR/$n/var/log/vmpair/events.jsonl" | awk -v node="$n" '
-		$2 == "daemon" {ours = since = 0}
+		"$LAB_DIR/$n/var/log/vmpair/events.jsonl" | awk -v node="$n" -v now="$(date +%s%N)" '
+		$2 == "daemon" {vrrp = ours = since = 0} # it says what it finds
 		$2 == "vrrp" {vrrp = $3 == "MASTER"}
 		$2 == "bound" {ours = 1}
 		$2 == "unbound" {ours = 0}
 		vrrp != ours && !since {since = $1}
-		vrrp == ours && since {ms = ($1 - since) / 1e6; if (ms > worst) worst = ms; since = 0}
-		END {printf "%s %d\n", node, worst}'
+		function over(at) {if (since && at - since > worst) worst = at - since; since = 0}
+		vrrp == ours {over($1)}
+		END {over(now); printf "%s %d\n", node, worst / 1e6}'
 done > "$LAB_DIR/disagreed"
 log "longest disagreement in ms: $(tr '\n' ' ' < "$LAB_DIR/disagreed")"
-while read -r n ms; do assert_le "$ms" $((advert_ms + 160)) "disagreement on $n, in ms"; done < "$LAB_DIR/disagreed"
+# a busy machine adds 3 to 13 ms; a second interval would be seen
+while read -r n ms; do assert_le "$ms" $((advert_ms + 80)) "disagreement on $n, in ms"; done < "$LAB_DIR/disagreed"
 
 log 'the pair deleted: keepalived stays at fault, nothing else is left'
 wait_for 60 lab_settled
