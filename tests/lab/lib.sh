@@ -759,7 +759,7 @@ lab_leftovers() { # prints what a lab left behind; nothing when it left nothing
 	local pid
 	ls -d /run/netns/vl"$LAB_ID"-* "$LAB_DIR" 2> /dev/null
 	for pid in /proc/[0-9]*; do
-		if tr '\0' ' ' < "$pid/mountinfo" 2> /dev/null | find_line "$LAB_DIR" &&
+		if tr '\0' ' ' < "$pid/mountinfo" 2> /dev/null | find_line -E "$LAB_DIR( |/)" && # of "lab", not of "lab2"
 			! lab_gone "${pid#/proc/}"; then
 			echo "process ${pid#/proc/}: $(tr '\0' ' ' < "$pid/cmdline" 2> /dev/null)"
 		fi
