@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# check-run.sh [--full]: run.sh itself. What it refuses, and how soon; that packages are installed without starting services, whatever
-# the machine's policy, which is there again afterwards; that a run which was killed leaves nothing at work that the next one
-# stumbles over. In a copy of the scripts whose `configure` waits, with an apt-get that says what it found; --full: with the real
-# ones as well, a demo that is killed and a lab that is up after it (in the current directory, a build directory).
+# check-run.sh [--full]: run.sh itself. What it refuses, and how soon; that a fault which failed is not done for --resume; that packages are
+# installed without starting services, whatever the machine's policy, which is there again afterwards; that a run which was killed
+# leaves nothing at work that the next one stumbles over. In a copy of the scripts whose `configure` waits, with an apt-get that says
+# what it found; --full: with the real ones as well, a demo that is killed and a lab that is up after it (in the current directory, a
+# build directory).
 # shellcheck disable=SC2317 # some are called by name
 set -u
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 77; }
@@ -14,7 +15,7 @@ pids=()
 end() {
 	local p
 	for p in "${pids[@]}" $(cat "$dir"/*.pid 2> /dev/null); do kill -KILL "$p" 2> /dev/null; done
-	rm -rf "$dir"
+	rm -rf "$dir" "/run/vmpair-lab/check$$"
 }
 trap end EXIT
 unset LAB_OWNER LAB_ID LAB_BUILD
@@ -119,6 +120,24 @@ if unshare --pid --mount-proc --fork true 2> /dev/null; then
 else
 	echo 'ok - where a corosync runs # SKIP no pid namespaces here'
 fi
+
+# --- the fault matrix, resumed ------------------------------------------------------------------------------------------
+# Without a lab: this test owns the one it wants to make, so it comes as far as the first fault that is to be done.
+matrix_lab=check$$ matrix=$dir/matrix
+mkdir -p "$matrix" "/run/vmpair-lab/$matrix_lab"
+read -r -a stat < "/proc/$$/stat"
+echo "$$.${stat[21]}" > "/run/vmpair-lab/$matrix_lab/owner"
+resumed() { LAB_ID=$matrix_lab LAB_BUILD=$matrix "$tree/tests/lab/faults.sh" --resume vm-kill-primary two-vms; }
+rows() { printf '%s\ttitle\t%s\tyes\t%s\t%s\n' "$@" > "$matrix/faults.tsv"; }
+rows vm-kill-primary 35 2900 ok two-vms - - FAILED
+says 1 '^ok 1 - fault/vm-kill-primary # done before' 'matrix resumed: what was ok is not done again' resumed
+rows vm-kill-primary 35 2900 ok two-vms - - FAILED
+says 1 '^not ok 2 - fault/two-vms (no lab)' 'what failed is done again' resumed
+holds 'and its row is gone' "$matrix/faults.tsv" [ "$(cut -f 1 "$matrix/faults.tsv")" = vm-kill-primary ]
+rows vm-kill-primary 35 2900 ok two-vms 40 5000 ok
+says 0 '^# 2 ok (2 before), 0 failed$' 'where all was ok there is nothing to do' resumed
+rm -r "/run/vmpair-lab/$matrix_lab"
+rmdir /run/vmpair-lab 2> /dev/null
 
 # --- packages, without a service ----------------------------------------------------------------------------------------
 # /usr/sbin and the lock are ours alone: an overlay over this machine's
