@@ -96,6 +96,15 @@ during() { # during SECONDS COMMAND...: holds all that time
 		uptime_ms
 	done
 }
+keep_busy() { # keep_busy COUNT SECONDS: so many processes want a processor each, all that time
+	local i loops=()
+	# each in a session of its own: where the kernel groups by session, they would share what one has, and with this script besides
+	for ((i = $1; i > 0; i--)); do
+		setsid timeout "$2" sh -c 'while :; do :; done' > /dev/null 2>&1 &
+		loops+=($!)
+	done
+	wait "${loops[@]}" || true
+}
 not() { ! "$@"; }
 can_write() { # can_write FILE: found out before an hour of work; a new file is not left there
 	local new=yes

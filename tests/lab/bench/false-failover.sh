@@ -25,7 +25,7 @@ declare -A events
 for n in $(lab_all); do events[$n]=$(wc -l < "$LAB_DIR/$n/var/log/vmpair/events.jsonl"); done
 begin=$(refreshed "$holder")
 
-procs=$((4 * $(nproc))) busy=()
+procs=$((4 * $(nproc)))
 loaded() { # a mean of the last minute
 	local load
 	read -r load _ < /proc/loadavg
@@ -35,12 +35,7 @@ if [ "${VMP_FALSE_BUSY-}" = others ]; then
 	wait_for 120 loaded || fail "VMP_FALSE_BUSY=others, but fewer than $procs processes want to run"
 	during "$seconds" loaded || fail "VMP_FALSE_BUSY=others, but fewer than $procs processes want to run now"
 else
-	# each in a session of its own: where the kernel groups by session, none of them shares what another has
-	for ((i = procs; i > 0; i--)); do
-		setsid timeout "$seconds" sh -c 'while :; do :; done' > /dev/null 2>&1 &
-		busy+=($!)
-	done
-	wait "${busy[@]}" || true
+	keep_busy $procs "$seconds"
 fi
 
 new_events() { # new_events NODE WHAT: texts
