@@ -163,6 +163,28 @@ real_clock() {
 	done
 	wait_for 30 on "$1" virsh -q uri
 }
+host_pid() { # host_pid NODE PID: what this machine calls that process of the node
+	local f init list
+	init=$(< "$LAB_DIR/$1.pid")
+	list=$(grep -lsP "^NSpid:.*\t$2\$" /proc/[0-9]*/status) || true # some end meanwhile
+	for f in $list; do
+		if [ "${f%status}ns/pid" -ef "/proc/$init/ns/pid" ]; then
+			f=${f%/status}
+			echo "${f##*/}"
+			return
+		fi
+	done
+	return 1
+}
+host_vm() { host_pid "$1" "$(vm_pid "$1" p1)"; }                         # host_vm NODE
+host_daemon() { host_pid "$1" "$(on "$1" cat "/run/lab/$2.pid")"; } # host_daemon NODE NAME
+at_once() { # at_once COMMAND...: does all its harm within 100 ms
+	local us=${EPOCHREALTIME/[.,]/}
+	"$@"
+	us=$((${EPOCHREALTIME/[.,]/} - us))
+	log "done within $us us: $*"
+	[ $us -le 100000 ] || fail "$name: not within 100 ms: $*"
+}
 keep_for() { sleep "$1"; } # how long a fault lasts; what follows from it is waited for
 
 # one fault under load; a subshell, so that a failed one does not end the matrix

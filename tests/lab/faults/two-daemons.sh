@@ -3,11 +3,14 @@
 # title: vmpaird of primary and standby killed within 100 ms, started again after 1 s
 # third: yes
 inject() {
+	local one two
 	first=$holder second=$standby
-	daemon kill "$first" vmpaird
-	daemon kill "$second" vmpaird
+	one=$(host_daemon "$first" vmpaird) two=$(host_daemon "$second" vmpaird)
+	at_once kill -KILL "$one" "$two"
+	wait_for 10 ended # a start would find them running
 	keep_for 1
 	daemon start "$first" vmpaird
 	daemon start "$second" vmpaird
 }
+ended() { not daemon running "$first" vmpaird && not daemon running "$second" vmpaird; }
 mend() { :; }

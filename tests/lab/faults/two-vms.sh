@@ -2,5 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # title: VMs of primary and standby killed within 100 ms
 # moves: yes
-inject() { kill_vm "$holder"; kill_vm "$standby"; }
+inject() {
+	local one two
+	one=$(host_vm "$holder") two=$(host_vm "$standby")
+	at_once kill -KILL "$one" "$two"
+}
 mend() { :; }

@@ -3,5 +3,12 @@
 # serves: no
 # title: VM of the primary killed and node of the standby cut off within 100 ms; healed
 # moves: yes
-inject() { was=$standby; kill_vm "$holder"; cut_off "$was"; }
+inject() {
+	was=$standby vm=$(host_vm "$holder")
+	at_once both
+}
+both() {
+	kill -KILL "$vm"
+	cut_off "$was"
+}
 mend() { heal; wait_for 60 lab_healthy; }
