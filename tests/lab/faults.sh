@@ -192,7 +192,7 @@ served() { # sets t1: when all agreed
 	wait_for 10 agree || fail "$name: Pacemaker does not know the primary 10 s after the service is back"
 	uptime_ms; t1=$REPLY
 }
-# one fault under load; a subshell, so that a failed one does not end the matrix
+# one fault under load
 one() {
 	local name=$1 before epoch0 t0 t1
 	whole || fail "$name: the pair was not whole before"
@@ -269,9 +269,15 @@ for name in "${names[@]}"; do
 		up=yes
 	fi
 	uptime_ms; t0=$REPLY
-	rc=0
 	log="$LAB_BUILD/fault${history:+-history}-$name.log"
-	(set -e; one "$name" $n) > "$log" 2>&1 || rc=$?
+	# In a subshell, so that a failed one does not end the matrix; and not before a `||`, where nothing would end it but `fail`.
+	trap=$(trap -p ERR)
+	trap - ERR
+	set +e
+	(eval "$trap"; set -e; one "$name" $n) > "$log" 2>&1
+	rc=$?
+	set -e
+	eval "$trap"
 	uptime_ms
 	took="$(((REPLY - t0) / 1000)) s"
 	if [ $((REPLY - t0)) -gt $((FAULT_S * 1000)) ]; then
