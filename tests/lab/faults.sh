@@ -133,35 +133,32 @@ unlossy() {
 		in_switch nft delete rule bridge lab through handle "$h"
 	done
 }
-# The wall clock of a node's vmpaird and libvirtd (wallclock.c); clocks that do not step (CLOCK_BOOTTIME) stay what they are.
-step_clock() { # step_clock NODE SECONDS: first both are restarted under it, then time jumps
-	local d
-	cp "$LAB_BUILD/tests/lab/wallclock.so" "$LAB_DIR/$1/etc/vmpair/"
-	on "$1" sh -c 'echo +0 > /etc/vmpair/clock.lab'
-	for d in vmpaird libvirtd; do
-		daemon stop "$1" $d
-		daemon start "$1" $d
-	done
-	wait_for 30 on "$1" virsh -q uri
-	whole 60
-	on "$1" sh -c "echo $2 > /etc/vmpair/clock.lab"
+# The wall clock of all daemons of a node (wallclock.c), under which they run from its boot; clocks that do not step stay what they are.
+set_clock() { # set_clock NODE SECONDS: in place, since the file is mapped
+	printf '%-15s\n' "$2" | dd of="$LAB_DIR/$1/etc/vmpair/clock.lab" conv=notrunc status=none
+}
+step_clock() { # step_clock NODE SECONDS
+	# shellcheck disable=SC2016 # of the inner shell
+	assert on "$1" sh -c 'for p in $(pgrep "^(corosync|libvirtd|vmpaird|pacemaker)"); do
+		grep -q wallclock.so "/proc/$p/maps" || { echo "not under it: $(cat "/proc/$p/comm")"; exit 1; }; done'
+	set_clock "$1" "$2"
 	wait_for 10 clock_is_off "$1"
 }
-clock_is_off() { # what the daemon itself takes for the time: events carry it, and this request is refused, but on record
-	local now last
-	on "$1" timeout 5 vmpair voter lost "$1" --yes > /dev/null 2>&1 || true
+is_off() { # is_off SECONDS: that wall clock has been stepped
+	local now
 	now=$(date +%s)
-	last=$(tail -n 1 "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | jq '.t_ns / 1000000000 | floor')
-	[ $((last > now ? last - now : now - last)) -gt 3000 ]
+	[ $(($1 > now ? $1 - now : now - $1)) -gt 3000 ]
 }
-real_clock() {
-	local d
-	on "$1" rm -f /etc/vmpair/clock.lab
-	for d in vmpaird libvirtd; do
-		daemon stop "$1" $d
-		daemon start "$1" $d
-	done
-	wait_for 30 on "$1" virsh -q uri
+clock_is_off() { # what the daemon itself takes for the time: events carry it, and this request is refused, but on record
+	on "$1" timeout 5 vmpair voter lost "$1" --yes > /dev/null 2>&1 || true
+	is_off "$(tail -n 1 "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | jq '.t_ns / 1000000000 | floor')"
+}
+pacemaker_is_off() { # pacemaker_is_off NODE: in its log, once it had something to do
+	is_off "$(date +%s -d "$(tail -n 1 "$LAB_DIR/$1/var/log/pacemaker/pacemaker.log" | cut -d ' ' -f 1-3)")"
+}
+real_clock() { # steps it back
+	set_clock "$1" +0
+	wait_for 10 not clock_is_off "$1"
 }
 host_pid() { # host_pid NODE PID: what this machine calls that process of the node
 	local f init list
@@ -231,7 +228,7 @@ two_members() {
 }
 
 begin() {
-	(set -e; lab_up) > "$LAB_BUILD/faults.up.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults.up.log"; return 1; }
+	(set -e; LAB_CLOCKS=yes; lab_up) > "$LAB_BUILD/faults.up.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults.up.log"; return 1; }
 	lab_load
 	pair_begin
 }

@@ -8,6 +8,7 @@
 #   LAB_BUILD   configured build directory: lab tools, programs under test, cached guest
 #   LAB_LEASE_MS lease_ms of all nodes (150, which demo and bench use)
 #   LAB_WITNESS yes: the node after the last (LAB_NODES + 1) is a witness: vmpaird --witness, and nothing else of a cluster
+#   LAB_CLOCKS  yes: daemons run under a wall clock that their node's /etc/vmpair/clock.lab puts off (wallclock.c)
 #   LAB_LINKS   2: a second network of the cluster, plane d, which is corosync's link 1
 #   LAB_VMPAIRD yes|no: start vmpaird between libvirtd and pacemaker (default: when it was built)
 #
@@ -433,6 +434,10 @@ lab_node_config() { # lab_node_config NODE: its own /etc and /var below $LAB_DIR
 		touch "$d/etc/vmpair/witness.lab"
 	fi
 	install -m 600 "$LAB_DIR/keys" "$d/etc/vmpair/keys"
+	if [ "${LAB_CLOCKS-}" = yes ]; then
+		install -m 755 "$LAB_BUILD/tests/lab/wallclock.so" "$d/etc/vmpair/"
+		printf '%-15s\n' +0 > "$d/etc/vmpair/clock.lab"
+	fi
 	for i in 0 1; do
 		lab_domain_xml "p$((i + 1))" "${LAB_ENTRY_MAC[i]}" > "$d/etc/vmpair/p$((i + 1)).xml"
 	done
