@@ -352,7 +352,9 @@ int vmp_member_configure(struct vmp_member *m, const json_t *params, const char 
 int vmp_member_reconfigure(struct vmp_member *m, const json_t *params, char *reason, size_t size);
 void vmp_member_start(struct vmp_member *m, uint64_t token);
 void vmp_member_stop(struct vmp_member *m, uint64_t token);
+/* Stops are answered when the member's score is gone, or cannot be removed. */
 void vmp_member_score_done(struct vmp_member *m, bool set, int rc);
+void vmp_member_pcmk_absent(struct vmp_daemon *d);
 void vmp_member_stop_now(struct vmp_member *m); /* the entry is closed: end the VM */
 void vmp_member_end(struct vmp_member *m, const char *why); /* not asked for by Pacemaker, which starts another: as if it had ended by itself */
 bool vmp_member_ready(const struct vmp_member *m);

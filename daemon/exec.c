@@ -225,14 +225,19 @@ static int do_persist(struct vmp_daemon *d, const struct vmp_action *a)
 
 static int do_persist_config(struct vmp_daemon *d)
 {
-	struct vmp_config config;
+	struct vmp_config config, before;
 
-	vmp_core_config(&d->core, &config);
+	vmp_core_config(&d->core, &config, &before);
 	d->voter.version = config.version;
 	d->voter.count = config.n;
 	for (unsigned i = 0; i < config.n; i++) {
 		d->voter.set[i].node = config.voter[i].node;
 		d->voter.set[i].voter = config.voter[i].id;
+	}
+	d->voter.count_before = before.n;
+	for (unsigned i = 0; i < before.n; i++) {
+		d->voter.before[i].node = before.voter[i].node;
+		d->voter.before[i].voter = before.voter[i].id;
 	}
 	return vmp_store_voter_save(d->conf.state_dir, &d->voter);
 }
@@ -763,6 +768,9 @@ int vmp_exec_start(struct vmp_daemon *d)
 	init.config.n = (uint8_t)d->voter.count;
 	for (unsigned i = 0; i < d->voter.count; i++)
 		init.config.voter[i] = (struct vmp_voter){ d->voter.set[i].voter, d->voter.set[i].node };
+	init.previous.n = (uint8_t)d->voter.count_before;
+	for (unsigned i = 0; i < d->voter.count_before; i++)
+		init.previous.voter[i] = (struct vmp_voter){ d->voter.before[i].voter, d->voter.before[i].node };
 	init.n_records = (uint8_t)use->count;
 	memcpy(init.record, use->record, use->count * sizeof(init.record[0]));
 	r = vmp_core_init(&d->core, &init);

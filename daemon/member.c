@@ -871,8 +871,12 @@ static bool prepare(struct vmp_member *m)
 	return r == 0;
 }
 
+static void answer_stop(struct vmp_member *m);
+
 void vmp_member_start(struct vmp_member *m, uint64_t token)
 {
+	if (m->phase == VMP_HOST_IDLE)
+		answer_stop(m); /* who starts it waits for nothing any more */
 	if (m->phase == VMP_HOST_RUNNING) {
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
 		return;
@@ -1195,6 +1199,20 @@ static void answer_stop(struct vmp_member *m)
 		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
 }
 
+/* Pacemaker calculates anew as soon as it is answered: with the score of one that is gone it would move the other member here. */
+static void answer_when_unscored(struct vmp_member *m)
+{
+	if (!m->d->pcmk || !vmp_pcmk_pending(m->d->pcmk, m->name))
+		answer_stop(m);
+}
+
+void vmp_member_pcmk_absent(struct vmp_daemon *d)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++)
+		if (d->members[i].phase == VMP_HOST_IDLE)
+			answer_stop(&d->members[i]);
+}
+
 void vmp_member_score_done(struct vmp_member *m, bool set, int rc)
 {
 	if (m->phase == VMP_HOST_IDLE && (!set || rc < 0))
@@ -1227,9 +1245,7 @@ static void stopped(struct vmp_member *m)
 	remove_facts(m);
 	vmp_journal_add(m->d->journal, m->name, 0, "stopped", "VM of this node");
 	vmp_group_publish_soon(m->d);
-	/* Pacemaker calculates anew as soon as it is answered: with the score of one that is gone it would move the other member here. */
-	if (!m->d->pcmk || !vmp_pcmk_pending(m->d->pcmk, m->name))
-		answer_stop(m);
+	answer_when_unscored(m);
 	m->retired = false;
 	vmp_member_merged(m->d);
 	if (m->monitor_token) {
@@ -1288,13 +1304,13 @@ void vmp_member_stop(struct vmp_member *m, uint64_t token)
 	if (m->start_token)
 		reply_start(m, VMP_OCF_ERR_GENERIC, "stopped while it started");
 	m->stale = false; /* Pacemaker sees to it */
-	if (m->phase == VMP_HOST_IDLE) {
-		vmp_ctl_reply_ocf(m->d->ctl, token, VMP_OCF_OK, "");
-		return;
-	}
 	if (m->stop_token) /* Pacemaker gave up on the earlier one and asks again: answer the newer */
 		vmp_ctl_reply_ocf(m->d->ctl, m->stop_token, VMP_OCF_ERR_GENERIC, "superseded by another stop");
 	m->stop_token = token;
+	if (m->phase == VMP_HOST_IDLE) {
+		answer_when_unscored(m);
+		return;
+	}
 	if (m->phase == VMP_HOST_STOPPING && !m->restarting) {
 		if (m->stop_failed)
 			vmp_member_stop_now(m);
@@ -1432,6 +1448,8 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 		case VMP_VIRT_FOUND:
 			vmp_log(LOG_WARNING, "%s: its VM was started by somebody else (process %d); it is taken over", m->name,
 				(int)ev.run.pid);
+			if (m->phase == VMP_HOST_IDLE)
+				answer_stop(m);
 			if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
 				vm_runs(m, &ev.run, vmp_member_new_id());
 			break;

@@ -99,6 +99,8 @@ static void on_pcmk_state(void *data, enum vmp_pcmk_state state, const char *rea
 	d->pcmk_state = state;
 	vmp_log(state == VMP_PCMK_UP ? LOG_NOTICE : LOG_WARNING, "pacemaker %s%s%s", state == VMP_PCMK_UP ? "is there" :
 		"does not answer", reason && *reason ? ": " : "", reason ? reason : "");
+	if (state == VMP_PCMK_ABSENT)
+		vmp_member_pcmk_absent(d);
 }
 
 static void on_score_done(void *data, const char *pair, const char *node, bool set, uint32_t score, int rc, uint32_t took_ms)

@@ -809,11 +809,20 @@ static int voter_parse(char *text, struct vmp_store_voter *ret)
 	v.version = version;
 	while ((line = strtok_r(NULL, "\n", &save))) {
 		unsigned int node;
+		uint64_t id;
+		char kind[8];
 
-		if (v.count == VMP_STORE_VOTERS || sscanf(line, "member %u %16s%n", &node, word, &end) != 2 || line[end] ||
-		    node < 1 || node > 255 || hex64(word, &v.set[v.count].voter) < 0)
+		if (sscanf(line, "%7s %u %16s%n", kind, &node, word, &end) != 3 || line[end] || node < 1 || node > 255 || hex64(word, &id) < 0)
 			return -EBADMSG;
-		v.set[v.count++].node = (uint8_t)node;
+		if (!strcmp(kind, "member") && v.count < VMP_STORE_VOTERS) {
+			v.set[v.count].voter = id;
+			v.set[v.count++].node = (uint8_t)node;
+		} else if (!strcmp(kind, "before") && v.count_before < VMP_STORE_VOTERS) {
+			v.before[v.count_before].voter = id;
+			v.before[v.count_before++].node = (uint8_t)node;
+		} else {
+			return -EBADMSG;
+		}
 	}
 	*ret = v;
 	return 0;
@@ -865,7 +874,7 @@ int vmp_store_voter_save(const char *state_dir, const struct vmp_store_voter *v)
 	size_t n;
 	int r;
 
-	if (!v->voter || v->count > VMP_STORE_VOTERS)
+	if (!v->voter || v->count > VMP_STORE_VOTERS || v->count_before > VMP_STORE_VOTERS)
 		return -EINVAL;
 	if (snprintf(path, sizeof(path), "%s/voter", state_dir) >= (int)sizeof(path))
 		return -ENAMETOOLONG;
@@ -878,6 +887,9 @@ int vmp_store_voter_save(const char *state_dir, const struct vmp_store_voter *v)
 	for (unsigned int i = 0; i < v->count; i++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n, "member %u %016llx\n", v->set[i].node,
 				      (unsigned long long)v->set[i].voter);
+	for (unsigned int i = 0; i < v->count_before; i++)
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "before %u %016llx\n", v->before[i].node,
+				      (unsigned long long)v->before[i].voter);
 	voter_sum(text, n, hex);
 	n += (size_t)snprintf(text + n, sizeof(text) - n, "sum %s\n", hex);
 

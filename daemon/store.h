@@ -53,11 +53,11 @@ struct vmp_store_node {
 struct vmp_store_voter {
 	uint64_t voter;		/* identity of this node's voter */
 	uint64_t version;	/* of the set below */
-	unsigned int count;
+	unsigned int count, count_before;
 	struct {
 		uint8_t node;
 		uint64_t voter;
-	} set[VMP_STORE_VOTERS];
+	} set[VMP_STORE_VOTERS], before[VMP_STORE_VOTERS];	/* `before`: what the set was proposed on, needed until it is settled */
 };
 
 struct vmp_store;

@@ -334,7 +334,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 #endif
 
 	if (!init->node || !init->boot || !init->inc || !init->voter || !init->hb_ms || init->start > VMP_START_SAME_BOOT ||
-	    init->n_wish > VMP_MAX_VOTERS || init->n_records > VMP_MAX_PAIRS || !config_valid(&init->config) ||
+	    init->n_wish > VMP_MAX_VOTERS || init->n_records > VMP_MAX_PAIRS || !config_valid(&init->config) || !config_valid(&init->previous) ||
 	    h < 3ull * init->hb_ms * 1000000)
 		return -EINVAL;
 	memset(c, 0, sizeof *c);
@@ -365,6 +365,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 			return -EINVAL;
 	}
 	vmp_set_config(c, &init->config);
+	c->previous = init->previous;
 	if (!same_boot && c->config.version)
 		c->epoch_skip = (64 + (c->inc & 255)) << 8;
 	c->settled = c->config.version <= 1;
@@ -374,7 +375,7 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init)
 		c->settled |= init->record[i].state.epoch == c->config.version;
 		c->epoch_skip += init->record[i].epoch_seen;
 	}
-	c->from_static = !c->settled && c->config.n == 3;	/* it may have had two before */
+	c->from_static = !c->settled && c->previous.n < 3;
 	c->renew_ok = c->settled && c->config.n < 3 && c->self != VMP_MAX_VOTERS;
 	if (!c->settled)
 		c->finish_ns = init->now_ns + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
@@ -1083,9 +1084,10 @@ bool vmp_core_run_complete(const struct vmp_core *c)
 	return !c->rec.abstaining && i == c->n_pairs;
 }
 
-void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret)
+void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret, struct vmp_config *ret_previous)
 {
 	*ret = c->config;
+	*ret_previous = c->previous;
 }
 
 uint64_t vmp_core_lease_end(const struct vmp_core *c, uint64_t pair)

@@ -444,6 +444,7 @@ struct vmp_init {
 	uint32_t lease_ms, hb_ms, gate_delay_ms, hold_max_ms;
 	uint32_t clock_error_permille;	/* rho * 1000 */
 	struct vmp_config config;	/* persisted configuration, version 0 when there is none */
+	struct vmp_config previous;	/* persisted with it: the set that it was proposed on, n = 0 for the first */
 	struct vmp_record record[VMP_MAX_PAIRS];
 };
 
@@ -570,7 +571,6 @@ struct vmp_stranger {		/* a node outside the voter set that asked for its config
 struct vmp_change {		/* section 12: a change of the voter set driven by this node */
 	uint8_t phase;		/* enum vmp_change_phase */
 	bool requested, add;	/* not requested: only finishes what another proposer left */
-	bool need_all;		/* the set before the current one is not known here: all of the current one have to answer */
 	bool handing;
 	uint8_t node, reason;
 	uint64_t voter;
@@ -670,8 +670,8 @@ unsigned int vmp_core_pairs_left(const struct vmp_core *c);
 
 /* The record to write for VMP_ACT_PERSIST. -ENOENT when the pair is unknown. */
 int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *ret);
-/* The configuration to write for VMP_ACT_PERSIST_CONFIG. */
-void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret);
+/* The configuration to write for VMP_ACT_PERSIST_CONFIG, and the one that it was proposed on (n = 0: the first). */
+void vmp_core_config(const struct vmp_core *c, struct vmp_config *ret, struct vmp_config *ret_previous);
 
 struct vmp_pair_view {
 	uint64_t pair;

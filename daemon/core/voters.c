@@ -272,7 +272,8 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		}
 		adopt(s, next, &m->previous, false);
 	} else if (!c->previous.n && !vmp_settled(c)) {
-		c->previous = m->previous;	/* not on disk, so a restart forgets it */
+		c->previous = m->previous;
+		c->config_dirty = true;
 	}
 	if (vmp_epoch_node(m->epoch) != from)
 		return;		/* passed on by another voter: it is the proposer who counts */
@@ -421,7 +422,7 @@ static void config_send(struct vmp_step *s)
 
 	config_clean(s);	/* never told before it is on disk */
 	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
-	msg->u.config.chosen = !ch->need_all && enough(ch, &ch->old, ch->ok & ~ch->abstained);
+	msg->u.config.chosen = enough(ch, &ch->old, ch->ok & ~ch->abstained);
 	msg->u.config.config = ch->next;
 	msg->u.config.previous = ch->old;
 	msg->u.config.epoch = ch->epoch;
@@ -444,8 +445,9 @@ static void propose(struct vmp_step *s)
 		change_end(s, 0, VMP_REASON_NONE);
 		return;
 	}
-	/* (4) once more, for a claim that was to end what another began; and the own voter may have promised more since */
-	if ((c->settled && !all_well(c)) || (pr->epoch > ch->epoch && !pr->released)) {
+	/* (4) once more, for a claim that was to end what another began; who does not know what a set was proposed on leaves it to those who do;
+	 * and the own voter may have promised more since */
+	if ((c->settled ? !all_well(c) : !c->previous.n) || (pr->epoch > ch->epoch && !pr->released)) {
 		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
 		return;
 	}
@@ -453,13 +455,8 @@ static void propose(struct vmp_step *s)
 	ch->next = c->config;
 	ch->next.version = ch->epoch;
 	ch->old = c->config;
-	ch->need_all = false;
 	if (!c->settled) {
-		/* Finish what another began. Its old set is the one whose majority has to hand over; without it everybody has to. */
-		if (c->previous.n)
-			ch->old = c->previous;
-		else
-			ch->need_all = true;
+		ch->old = c->previous;		/* Finish what another began. Its old set is the one whose majority has to hand over. */
 	} else if (ch->requested && ch->add) {
 		insert(&ch->next, &voter);
 		for (k = 0; k < VMP_MAX_VOTERS && BUG(c, VOTERS_TWO); k++) {
@@ -531,7 +528,7 @@ static bool old_answered(struct vmp_step *s)
 
 	for (v = 0; v < ch->old.n; v++)
 		all |= 1u << idx_of(&ch->all, ch->old.voter[v].node);
-	if (ch->need_all ? !(all & ~(ch->ok & ~ch->abstained)) : enough(ch, &ch->old, ch->ok & ~ch->abstained))
+	if (enough(ch, &ch->old, ch->ok & ~ch->abstained))
 		return true;
 	if (all & ~ch->ok)
 		return false;

@@ -97,7 +97,7 @@ struct sim_node {
 	uint64_t tick_at;
 	struct vmp_record run[MAX_R], disk[MAX_R];
 	bool has_run[MAX_R], has_disk[MAX_R];
-	struct vmp_config config;
+	struct vmp_config config, previous;
 	uint64_t joined_l;			/* local time at which it became a voter */
 	bool was_voter;
 	uint64_t adopted;			/* version, and the states it knew then */
@@ -726,6 +726,7 @@ static void daemon_start(unsigned int i, bool same_boot)
 	init.hold_max_ms = LEASE_MS;
 	init.clock_error_permille = 100;
 	init.config = x->config;
+	init.previous = x->previous;
 	for (k = 0; k < MAX_R; k++) {
 		if (same_boot ? x->has_run[k] : x->has_disk[k])
 			init.record[init.n_records++] = same_boot ? x->run[k] : x->disk[k];
@@ -1056,7 +1057,7 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 				return false;
 			}
 			if (a->type == VMP_ACT_PERSIST_CONFIG) {
-				vmp_core_config(&x->core, &x->config);
+				vmp_core_config(&x->core, &x->config, &x->previous);
 			} else if (!vmp_core_record(&x->core, a->pair, &rec)) {
 				x->run[p] = rec;
 				x->has_run[p] = true;

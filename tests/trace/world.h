@@ -27,7 +27,7 @@ static struct world {
 	bool up[WORLD_MAX + 1], cut[WORLD_MAX + 1][WORLD_MAX + 1];
 	struct vmp_core core[WORLD_MAX + 1];
 	struct vmp_record run[WORLD_MAX + 1][4];
-	struct vmp_config config[WORLD_MAX + 1];
+	struct vmp_config config[WORLD_MAX + 1], previous[WORLD_MAX + 1];
 	uint64_t boot[WORLD_MAX + 1];
 	uint64_t expiry[WORLD_MAX + 1];		/* of the pair opened last on the node */
 	int op_rc[64];				/* result of each request, 1 while it runs */
@@ -101,7 +101,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 				abort();
 			break;
 		case VMP_ACT_PERSIST_CONFIG:
-			vmp_core_config(&world.core[node], &world.config[node]);
+			vmp_core_config(&world.core[node], &world.config[node], &world.previous[node]);
 			break;
 		case VMP_ACT_SEND:
 			reply = (struct vmp_event){ .type = VMP_EV_MSG, .node = (uint8_t)node };
@@ -169,6 +169,7 @@ static void world_start(unsigned int node, bool same_boot)
 	init.hold_max_ms = 300;
 	init.clock_error_permille = 100;
 	init.config = world.config[node];
+	init.previous = world.previous[node];
 	for (i = 0; i < 4 && world.run[node][i].pair && !init.no_disk; i++)
 		init.record[init.n_records++] = world.run[node][i];
 	world.gen[node]++;

@@ -812,13 +812,44 @@ static void gives_up_what_the_removed_promised(void **state)
 	world_down(3, false);
 	world_start(3, true);
 	world_event(3, ev);
-	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* it does not know the set before any more ... */
-	world_event(3, without_2(1, true, false));
-	world_event(3, ev);
-	assert_int_equal(sent(VMP_MSG_RELEASE), 1);		/* ... until it is told once more */
+	assert_int_equal(sent(VMP_MSG_RELEASE), 1);		/* the set before is on its disk, too */
 	world_event(3, without_2(1, false, false));
 	world_event(3, ev);
 	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* no voter any more, and nobody waits for it */
+}
+
+/* A proposal to remove the holder's voter reaches nobody, and who made it is restarted: alone it settles nothing, whatever its set is now. */
+static void proposer_restarts_alone(void **state)
+{
+	struct vmp_pair_view v;
+	unsigned int i;
+
+	(void)state;
+	pair_up(2);
+	world.delay = 5 * WORLD_MS;
+	world_cut(1, 2, true);
+	world_run(300);
+	voters(2, 1, false, 2);
+	world_cut(1, 2, false);
+	for (i = 0; i < 400 && vmp_core_pair_view(&world.core[1], VMP_PAIR_VOTERS, world.now, &v); i++)
+		world_run(1);
+	world.cut[2][1] = true;
+	for (i = 0; i < 100 && world.core[2].config.n == 2; i++)
+		world_run(1);
+	assert_int_equal(world.core[2].config.n, 1);
+	world_cut(1, 2, true);
+	world_down(2, false);
+	world_start(2, true);
+	for (i = 0; i < 300; i++) {
+		world_run(10);
+		assert_true(world_open(1));
+		assert_false(world_open(2));
+	}
+	assert_false(world.core[2].settled);
+	world_cut(1, 2, false);
+	world_run(2000);
+	assert_true(world.core[2].settled);
+	assert_int_equal(world.core[2].config.n, 1);
 }
 
 /* T3, and both timer rules in force afterwards. */
@@ -1612,6 +1643,7 @@ int main(void)
 		cmocka_unit_test(former_voter_gives_back),
 		cmocka_unit_test(two_boots_ago),
 		cmocka_unit_test(gives_up_what_the_removed_promised),
+		cmocka_unit_test(proposer_restarts_alone),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(idle_acks),
 		cmocka_unit_test(heartbeats_together),

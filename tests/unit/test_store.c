@@ -621,11 +621,16 @@ static void voter_identity(void **state)
 		v.set[i].node = (uint8_t)(255 - i);
 		v.set[i].voter = gen();
 	}
+	v.count_before = VMP_STORE_VOTERS - 1;
+	memcpy(v.before, v.set, v.count_before * sizeof(v.set[0]));
 	assert_int_equal(vmp_store_voter_save(state_dir, &v), 0);
 	memset(&back, 0, sizeof(back));
 	assert_int_equal(vmp_store_voter_load(state_dir, &back), 0);
 	assert_memory_equal(&v, &back, sizeof(v));
 	v.count++;
+	assert_int_equal(vmp_store_voter_save(state_dir, &v), -EINVAL);
+	v.count--;
+	v.count_before = VMP_STORE_VOTERS + 1;
 	assert_int_equal(vmp_store_voter_save(state_dir, &v), -EINVAL);
 }
 
