@@ -141,8 +141,9 @@ set_clock() { # set_clock NODE SECONDS: in place, since the file is mapped
 }
 step_clock() { # step_clock NODE SECONDS
 	# shellcheck disable=SC2016 # of the inner shell
-	assert on "$1" sh -c 'for p in $(pgrep "^(corosync|libvirtd|vmpaird|pacemaker)"); do
-		grep -q wallclock.so "/proc/$p/maps" || { echo "not under it: $(cat "/proc/$p/comm")"; exit 1; }; done'
+	assert on "$1" sh -c 'for name in corosync libvirtd vmpaird pacemakerd pacemaker-controld; do
+		p=$(pgrep "^$(printf %.15s "$name")") || { echo "does not run: $name"; exit 1; }
+		for p in $p; do grep -q wallclock.so "/proc/$p/maps" || { echo "not under it: $name"; exit 1; }; done; done'
 	set_clock "$1" "$2"
 	wait_for 10 clock_is_off "$1"
 }
@@ -156,7 +157,9 @@ clock_is_off() { # what the daemon itself takes for the time: events carry it, a
 	is_off "$(tail -n 1 "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | jq '.t_ns / 1000000000 | floor')"
 }
 pacemaker_is_off() { # pacemaker_is_off NODE: in its log, once it had something to do
-	is_off "$(date +%s -d "$(tail -n 1 "$LAB_DIR/$1/var/log/pacemaker/pacemaker.log" | cut -d ' ' -f 1-3)")"
+	local last
+	last=$(tail -n 1 "$LAB_DIR/$1/var/log/pacemaker/pacemaker.log" | cut -d ' ' -f 1-3)
+	[ -n "$last" ] && is_off "$(date +%s -d "$last")"
 }
 real_clock() { # steps it back
 	set_clock "$1" +0

@@ -6,7 +6,8 @@ set -u
 sim=./tests/sim/sim-bugs runs=${VMP_SIM_BUG_RUNS:-2000} failed=0
 [ "${1-}" != --all ] || exec $sim --all-bugs --runs "$runs"
 directed=" $("${srcdir:-.}/tests/unit/core-directed.sh" --list) " || exit 1
-for bug in $($sim --list-bugs); do
+bugs=$($sim --list-bugs) && [ -n "$bugs" ] || exit 1
+for bug in $bugs; do
 	case "$directed" in
 	*" $bug "*) continue ;;
 	esac

@@ -29,7 +29,10 @@ carries() {
 	list=$(on_net "$1" ip -br addr show br-entry)
 	[[ $list == *" $entry/32"* && $list == *" $PAIR_SECOND/32"* && $list == *" $entry6/64"* ]]
 }
-carries_none() { ! on_net "$1" ip -br addr show br-entry | find_line -F -e " $entry/" -e " $PAIR_SECOND/" -e " $entry6/"; }
+carries_none() {
+	local list
+	list=$(on_net "$1" ip -br addr show br-entry) && ! find_line -F -e " $entry/" -e " $PAIR_SECOND/" -e " $entry6/" <<< "$list"
+}
 none_carries() { for n in $(lab_all); do carries_none "$n" && [ "$(track "$n")" = 1 ] || return 1; done; }
 vrrp() { pair_status "$1" p1 > /dev/null; grep '"p1"' "$LAB_DIR/$1/var/log/vmpair/events.jsonl" | jq -r 'select(.what == "vrrp") | .text' | tail -n 1; }
 served_by() { # served_by NODE: it has the addresses and answers, VRRP is master there and at fault elsewhere
