@@ -21,6 +21,7 @@
 
 #define STACK_SIZE (512u << 10) /* memory may be locked: a thread must not cost its 8 MiB */
 #define RETRY_MIN_MS 50
+#define REMOVED_MS 2000 /* how long libvirt may take to forget the domain before */
 #define INBOX_MAX 1024 /* events; results of jobs are bounded by the jobs */
 
 struct vmp_vc {
@@ -692,7 +693,7 @@ static int remove_disks(const char *dir, char *reason, size_t size)
 	return rc;
 }
 
-/* Answers -EAGAIN when it is worth another try. */
+/* Answers -EAGAIN when it is worth another try, -EBUSY when it may be. */
 static int start_once(struct vmp_vc *vc, struct vmp_vc_job *job, virConnectPtr conn, struct vmp_vc_msg *m)
 {
 	virDomainPtr dom = virDomainLookupByUUIDString(conn, job->uuid);
@@ -727,13 +728,17 @@ static int start_once(struct vmp_vc *vc, struct vmp_vc_job *job, virConnectPtr c
 failed:
 	rc = virGetLastErrorCode();
 	last_error(m->reason, sizeof(m->reason));
-	/* of a domain that it is told to create, libvirt knows nothing while it is taking the one before, of the same id, from its list */
-	return rc == VIR_ERR_NO_DOMAIN || connection_trouble(conn) ? -EAGAIN : -EIO;
+	/* Of a domain that it is told to create, libvirt knows nothing while it is taking the one before, of the same id, from its list, or fails
+	 * with "already being removed", which has no code of its own. */
+	if (rc == VIR_ERR_NO_DOMAIN || connection_trouble(conn))
+		return -EAGAIN;
+	return rc == VIR_ERR_OPERATION_FAILED ? -EBUSY : -EIO;
 }
 
 static int run_start(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_msg *m)
 {
 	int rc = make_overlays(vc, job, m->reason, sizeof(m->reason));
+	unsigned int busy = 0;
 
 	while (rc == 0) {
 		virConnectPtr conn = conn_get(vc, job, true);
@@ -746,6 +751,8 @@ static int run_start(struct vmp_vc *vc, struct vmp_vc_job *job, struct vmp_vc_ms
 		}
 		rc = start_once(vc, job, conn, m);
 		virConnectClose(conn);
+		if (rc == -EBUSY)
+			rc = ++busy < REMOVED_MS / RETRY_MIN_MS ? -EAGAIN : -EIO;
 		if (rc != -EAGAIN)
 			break;
 		if (!pause_retry(vc, job))

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # title: VM of the standby frozen, then thawed
 # moves: no
-inject() { kill_vm "$standby" STOP; wait_for 15 not ready; }
+inject() { was=$standby pid=$(vm_pid "$standby" p1); kill_vm "$was" STOP; wait_for 15 not ready; }
 ready() { [ "$(pair_status "$holder" p1 | jq '[.members[] | select(.running and .ready)] | length')" = 2 ]; }
-mend() { kill_vm "$standby" CONT; }
+mend() { on "$was" kill -CONT "$pid" 2> /dev/null || true; } # its silence may have been noticed, and the VM replaced
