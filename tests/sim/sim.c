@@ -162,7 +162,7 @@ static struct world {
 	struct vmp_out out;
 } W;
 
-static bool verbose, first_only;
+static bool verbose;
 static unsigned int force_voters;
 static uint64_t total_steps, total_opens, total_acks, total_sets, total_bars;
 
@@ -1660,6 +1660,8 @@ static double seconds(void)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
+
+static bool first_only;
 
 static int run_many(uint64_t seed, uint64_t runs)
 {
