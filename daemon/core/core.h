@@ -483,6 +483,7 @@ struct vmp_pair {
 	/* voter (section 5) */
 	struct vmp_reg reg;
 	uint64_t guard_ns;	/* never shrinks but for UNHOLD; VMP_NEVER only with n < 3 (T1) */
+	uint64_t told_ns;	/* when the node whose promise that is may be told of it again */
 	uint64_t held_nonce, held_until_ns;	/* H8: the newest hold accepted */
 	uint64_t epoch_seen;
 	/* hosted here */

@@ -212,6 +212,11 @@ void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim
 	}
 	if (!probe)
 		vmp_seen(p, cl->epoch);
+	/* T1: nobody but that node can end this guard, and it may not know of it (the claim was given up when guards still had an end) */
+	if (reason == VMP_REASON_GUARD && p->guard_ns == VMP_NEVER && pr->node != c->node && s->now >= p->told_ns) {
+		p->told_ns = s->now + c->lease_ns;
+		refuse(s, pr->node, p, cl->pair, pr->epoch, 0, reason, false);
+	}
 	if (reason || (probe && !cl->nonce)) {	/* without a nonce it only asks what we know */
 		refuse(s, node, p, cl->pair, cl->epoch, cl->nonce, reason, probe);
 		return;

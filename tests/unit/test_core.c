@@ -783,6 +783,36 @@ static void two_boots_ago(void **state)
 	assert_true(promise_of(1, P)->released);
 }
 
+/* ... and a claim that it gave up when guards still had an end, and has forgotten since: it is told what stands in the way, once in L. */
+static void guard_of_a_forgotten_claim(void **state)
+{
+	struct vmp_event ev = claim_of(2, 9, 0), own = claim_of(1, 10, 0);
+
+	(void)state;
+	world_new(2, false);
+	pair_on(2, 0x22);
+	world_run(50);
+	ev.msg.u.claim.boot = world.boot[2];
+	world_event(1, ev);
+	assert_int_equal(sent(VMP_MSG_GRANT), 1);
+	world_event(1, own);
+	assert_int_equal(sent(VMP_MSG_REFUSE), 2);
+	assert_int_equal(world.out.action[0].to, 2);
+	ev = from(1, VMP_MSG_REFUSE);
+	ev.msg.u.refuse = world.out.msg[0].u.refuse;
+	assert_int_equal(ev.msg.u.refuse.promised.epoch, 9 << 8 | 2);
+	world_event(1, own);
+	assert_int_equal(sent(VMP_MSG_REFUSE), 1);
+	ev.msg.u.refuse.promised.boot = 0;
+	world_event(2, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 0);		/* it may be of another boot: not known to be over */
+	ev.msg.u.refuse.promised.boot = world.boot[2];
+	world_event(2, ev);
+	assert_int_equal(sent(VMP_MSG_RELEASE), 1);
+	world_run(50);
+	assert_true(promise_of(1, P)->released);
+}
+
 /* A proposal waits for the voter that it removes, and that waits for an epoch which an earlier boot claimed: only this machine can say that
  * nothing was proposed under it. */
 static void gives_up_what_the_removed_promised(void **state)
@@ -1644,6 +1674,7 @@ int main(void)
 		cmocka_unit_test(two_boots_ago),
 		cmocka_unit_test(gives_up_what_the_removed_promised),
 		cmocka_unit_test(proposer_restarts_alone),
+		cmocka_unit_test(guard_of_a_forgotten_claim),
 		cmocka_unit_test(holder_lease), cmocka_unit_test(ill_formed), cmocka_unit_test(unknown_voter_is_ignored),
 		cmocka_unit_test(idle_acks),
 		cmocka_unit_test(heartbeats_together),
