@@ -86,16 +86,10 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds; its output is sho
 	done
 	return $rc
 }
-during() { # during SECONDS COMMAND...: holds all that time
-	local end
-	uptime_ms
-	end=$((REPLY + $1 * 1000))
+during() { # during SECONDS COMMAND...: holds all that time, so one waits in vain for the opposite
+	local seconds=$1
 	shift
-	while [ "$REPLY" -lt "$end" ]; do
-		"$@" || return 1
-		sleep 0.1
-		uptime_ms
-	done
+	not wait_for "$seconds" not "$@" 2> /dev/null
 }
 keep_busy() { # keep_busy COUNT SECONDS: so many processes want a processor each, all that time
 	local i loops=()
