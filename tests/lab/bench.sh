@@ -87,7 +87,8 @@ for b in "$LAB_SRC"/bench/*.sh; do
 		cat "$logs/samples" >> "$samples"
 		continue
 	fi
-	if (set -e; lab_up) > "$logs/up.log" 2>&1 && lab_load; then
+	apart "$logs/up.log" lab_up
+	if [ "$rc" -eq 0 ] && lab_load; then
 		setsid "$b" > "$logs/samples" 2> "$logs/bench.log" &
 		child=$!
 		wait "$child"

@@ -234,10 +234,9 @@ two_members() {
 	[ $n = 2 ]
 }
 
-begin() {
-	(set -e; LAB_CLOCKS=yes; lab_up) > "$LAB_BUILD/faults.up.log" 2>&1 || { tail -n 5 "$LAB_BUILD/faults.up.log"; return 1; }
-	lab_load
-	pair_begin
+lab_up_clocks() {
+	LAB_CLOCKS=yes
+	lab_up
 }
 keep_logs() {
 	rm -rf "$1"
@@ -269,19 +268,19 @@ for name in "${names[@]}"; do
 		continue
 	fi
 	if [ -z "$up" ]; then
-		begin || { echo "not ok $n - fault/$name (no lab)"; exit 1; }
+		apart "$LAB_BUILD/faults.up.log" lab_up_clocks
+		if [ $rc -ne 0 ]; then
+			tail -n 5 "$LAB_BUILD/faults.up.log"
+			echo "not ok $n - fault/$name (no lab)"
+			exit 1
+		fi
+		lab_load
+		pair_begin
 		up=yes
 	fi
 	uptime_ms; t0=$REPLY
 	log="$LAB_BUILD/fault${history:+-history}-$name.log"
-	# In a subshell, so that a failed one does not end the matrix; and not before a `||`, where nothing would end it but `fail`.
-	trap=$(trap -p ERR)
-	trap - ERR
-	set +e
-	(eval "$trap"; set -e; one "$name" $n) > "$log" 2>&1
-	rc=$?
-	set -e
-	eval "$trap"
+	apart "$log" one "$name" $n	# a failed one does not end the matrix
 	uptime_ms
 	took="$(((REPLY - t0) / 1000)) s"
 	if [ $((REPLY - t0)) -gt $((FAULT_S * 1000)) ]; then

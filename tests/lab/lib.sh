@@ -55,12 +55,19 @@ fail() {
 	log "FAILED: $*"
 	exit 1
 }
-case $- in
-*e*) # a script that ends by `set -e` says where
-	set -E
+ends_by_e() { # what ends by `set -e` says where
+	set -eE
 	trap 'log "status $? of ${BASH_SOURCE[0]##*/}:$LINENO: $BASH_COMMAND"' ERR
-	;;
-esac
+}
+case $- in *e*) ends_by_e ;; esac
+apart() { # apart LOG COMMAND...: in a subshell that ends by `set -e`; its status into rc. Not for `if` or `||`: in there set -e has no effect
+	local flags=$-
+	set +e
+	trap - ERR
+	(ends_by_e; "${@:2}") > "$1" 2>&1
+	rc=$?
+	case $flags in *e*) ends_by_e ;; esac
+}
 assert() { # assert COMMAND...
 	"$@" || fail "assertion: $*"
 }

@@ -35,7 +35,8 @@ run_one() { # prints what went wrong; status of the test
 	[ -n "$LAB_NODES" ] || unset LAB_NODES
 	[ -n "$LAB_VMPAIRD" ] || unset LAB_VMPAIRD
 	uptime_ms; took=$REPLY
-	if ! (set -e; lab_up) > "$logs/up.log" 2>&1; then
+	apart "$logs/up.log" lab_up
+	if [ "$rc" -ne 0 ]; then
 		echo 'the lab did not come up'
 		tail -n 5 "$logs/up.log"
 		lab_load 2> /dev/null && lab_logs "$logs" 2> /dev/null
