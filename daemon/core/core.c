@@ -93,10 +93,21 @@ struct vmp_msg *vmp_msg_new(struct vmp_step *s, enum vmp_msg_type type)
 
 void vmp_send(struct vmp_step *s, uint8_t to, const struct vmp_msg *msg)
 {
-	struct vmp_action *a = vmp_act(s, VMP_ACT_SEND, NULL);
+	struct vmp_action *a;
 
+	/* section 3: nothing is said under a voter set that the disk does not know; a release is true under any */
+	if (s->c->config_dirty && msg->type != VMP_MSG_RELEASE)
+		vmp_config_persist(s);
+	a = vmp_act(s, VMP_ACT_SEND, NULL);
 	a->to = to;
 	a->msg = (uint16_t)(msg - s->out->msg);
+}
+
+void vmp_config_persist(struct vmp_step *s)
+{
+	s->c->config_dirty = false;
+	s->c->config_acted = true;
+	vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
 }
 
 void vmp_persist(struct vmp_step *s, struct vmp_pair *p)
@@ -405,6 +416,7 @@ void vmp_pair_run(struct vmp_step *s, struct vmp_pair *p)
 	}
 	vmp_holder_run(s, p);
 	vmp_candidate_run(s, p);
+	vmp_guard_tell(s, p);
 }
 
 unsigned int vmp_pair_st(const struct vmp_pair *p)
@@ -713,7 +725,7 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 
 	for (i = 0; i < c->n_pairs; i++)	/* writes of others may have been among what was dropped */
 		c->pair[i].dirty = true;
-	c->config_dirty = c->config.version != 0;
+	c->config_dirty |= c->config.version && (c->config_acted || !failed);
 	if (failed && failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
@@ -959,6 +971,8 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 	vmp_max(&c->now_ns, ev->now_ns);
 	s.now = c->now_ns;
 	s.event = ev->type == VMP_EV_MSG ? (unsigned int)VMP_EV_COUNT + ev->msg.type : ev->type;
+	if (ev->type != VMP_EV_PERSIST_FAILED)
+		c->config_acted = false;
 	for (i = 0; i < c->n_pairs; i++)
 		c->pair[i].stepped = vmp_pair_st(&c->pair[i]);
 	on_event(&s, ev);

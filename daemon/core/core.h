@@ -483,7 +483,7 @@ struct vmp_pair {
 	/* voter (section 5) */
 	struct vmp_reg reg;
 	uint64_t guard_ns;	/* never shrinks but for UNHOLD; VMP_NEVER only with n < 3 (T1) */
-	uint64_t told_ns;	/* when the node whose promise that is may be told of it again */
+	uint64_t told_ns;	/* T1: when the node whose promise that is is told of it again, unless it lists the pair until then */
 	uint64_t held_nonce, held_until_ns;	/* H8: the newest hold accepted */
 	uint64_t epoch_seen;
 	/* hosted here */
@@ -613,7 +613,8 @@ struct vmp_core {
 	struct vmp_config previous;	/* what the current one was proposed on; n = 0: not known */
 	uint8_t m, r;
 	bool settled;		/* M2 is through with the current version; checked anew with every tick */
-	bool config_dirty;	/* the configuration could not be written */
+	bool config_dirty;	/* the configuration could not be written: before the next message */
+	bool config_acted;	/* the last step asked for that write */
 	bool from_static;	/* T3: not settled, and the set before had fewer than three */
 	bool renew_ok;		/* T1 is in force for the holders here */
 	uint64_t told_settled;	/* version that another voter says is settled */

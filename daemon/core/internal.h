@@ -41,6 +41,7 @@ struct vmp_action *vmp_act(struct vmp_step *s, enum vmp_action_type type, const 
 struct vmp_msg *vmp_msg_new(struct vmp_step *s, enum vmp_msg_type type);
 void vmp_send(struct vmp_step *s, uint8_t to, const struct vmp_msg *msg);
 void vmp_persist(struct vmp_step *s, struct vmp_pair *p);
+void vmp_config_persist(struct vmp_step *s);
 void vmp_clean(struct vmp_step *s, struct vmp_pair *p);		/* write again first when the last write failed */
 void vmp_note(struct vmp_step *s, const struct vmp_pair *p, enum vmp_note note, uint64_t a, uint64_t b, uint64_t c);
 void vmp_op_done(struct vmp_step *s, struct vmp_request *req, int rc, enum vmp_reason reason);
@@ -87,6 +88,7 @@ static inline void vmp_max(uint64_t *a, uint64_t b)
 
 /* voter.c: section 5 and the voter's side of H8, R3 */
 void vmp_guard(struct vmp_step *s, struct vmp_pair *p);
+void vmp_guard_tell(struct vmp_step *s, struct vmp_pair *p);
 bool vmp_guard_forever(const struct vmp_core *c, const struct vmp_pair *p);
 bool vmp_guard_clear(const struct vmp_core *c, const struct vmp_pair *p, uint64_t now, uint8_t node, uint64_t release_of,
 		     uint8_t fenced_node, uint64_t fenced_boot);

@@ -220,7 +220,7 @@ static void first_start(struct vmp_step *s)
 	}
 	vmp_set_config(c, &config);
 	c->renew_ok = config.n < 3;
-	vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
+	vmp_config_persist(s);
 	vmp_note(s, NULL, VMP_NOTE_FIRST_START, config.n, 0, 0);
 }
 

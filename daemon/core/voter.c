@@ -127,6 +127,7 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 				pr->boot = hb->boot;
 			vmp_guard(s, p);
 			vmp_clean(s, p);
+			p->told_ns = s->now + 2 * c->lease_ns;	/* it knows */
 			msg->u.ack.supported[msg->u.ack.n_supported++] = *h;
 			left--;
 		} else if (p && BUG(c, GUARD_BY_NODE)) {
@@ -178,6 +179,21 @@ static void refuse(struct vmp_step *s, uint8_t node, const struct vmp_pair *p, u
 	vmp_send(s, node, msg);
 }
 
+/* T1: nobody but the node that was promised can end a guard without end, and it may have forgotten that claim, or have given it up when guards
+ * still had an end. It is told, once in 2 L, while it is there and does not list the pair; this one too, when it is its own. */
+void vmp_guard_tell(struct vmp_step *s, struct vmp_pair *p)
+{
+	struct vmp_core *c = s->c;
+	const struct vmp_promised *pr = &p->reg.promised;
+
+	if (p->guard_ns != VMP_NEVER || pr->released || !pr->boot || c->rec.abstaining || s->now < p->told_ns ||
+	    !vmp_peer_alive(c, vmp_voter_idx(c, pr->node), s->now))
+		return;
+	if (p->told_ns)
+		refuse(s, pr->node, p, p->id, pr->epoch, 0, VMP_REASON_GUARD, false);
+	p->told_ns = s->now + 2 * c->lease_ns;
+}
+
 /* V3, V4. A probe evaluates the same and changes nothing (C1). */
 void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim *cl, bool probe)
 {
@@ -212,11 +228,6 @@ void vmp_on_claim(struct vmp_step *s, unsigned int v, const struct vmp_msg_claim
 	}
 	if (!probe)
 		vmp_seen(p, cl->epoch);
-	/* T1: nobody but that node can end this guard, and it may not know of it (the claim was given up when guards still had an end) */
-	if (reason == VMP_REASON_GUARD && p->guard_ns == VMP_NEVER && pr->node != c->node && s->now >= p->told_ns) {
-		p->told_ns = s->now + c->lease_ns;
-		refuse(s, pr->node, p, cl->pair, pr->epoch, 0, reason, false);
-	}
 	if (reason || (probe && !cl->nonce)) {	/* without a nonce it only asks what we know */
 		refuse(s, node, p, cl->pair, cl->epoch, cl->nonce, reason, probe);
 		return;

@@ -169,18 +169,10 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 	c->finish_ns = s->now + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
 	c->members_changed = true;
 	vmp_recovery_renew(s, joined && config->version > 1 && !BUG(c, VOTER_NO_ABSTAIN));
-	c->config_dirty = false;
-	vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
+	vmp_config_persist(s);
 	vmp_note(s, NULL, VMP_NOTE_CONFIG, config->version, config->n, c->settled);
 	if (c->change.phase == VMP_CH_CLAIM)
 		change_again(s, vmp_jitter(c, c->hb_ns, 4 * c->hb_ns));
-}
-
-static void config_clean(struct vmp_step *s)
-{
-	if (s->c->config_dirty)
-		vmp_act(s, VMP_ACT_PERSIST_CONFIG, NULL);
-	s->c->config_dirty = false;
 }
 
 void vmp_config_tell(struct vmp_step *s, uint8_t node)
@@ -193,7 +185,6 @@ void vmp_config_tell(struct vmp_step *s, uint8_t node)
 	if (*told && s->now - *told < c->hb_ns)
 		return;
 	*told = s->now;
-	config_clean(s);
 	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
 	msg->u.config.config = c->config;
 	msg->u.config.previous = c->previous;
@@ -273,13 +264,12 @@ void vmp_on_config(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg)
 		adopt(s, next, &m->previous, false);
 	} else if (!c->previous.n && !vmp_settled(c)) {
 		c->previous = m->previous;
-		c->config_dirty = true;
+		vmp_config_persist(s);
 	}
 	if (vmp_epoch_node(m->epoch) != from)
 		return;		/* passed on by another voter: it is the proposer who counts */
 	if (pr->epoch == m->epoch && !pr->released)
 		vmp_guard(s, p);
-	config_clean(s);
 	vmp_clean(s, p);
 	vmp_table_send(s, from, VMP_MSG_CONFIG_OK, m->epoch);
 }
@@ -420,7 +410,6 @@ static void config_send(struct vmp_step *s)
 	struct vmp_msg *msg;
 	unsigned int v;
 
-	config_clean(s);	/* never told before it is on disk */
 	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
 	msg->u.config.chosen = enough(ch, &ch->old, ch->ok & ~ch->abstained);
 	msg->u.config.config = ch->next;

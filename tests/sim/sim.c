@@ -1073,6 +1073,8 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 			if (x->joined_l && local_at(x, W.now) < x->joined_l + LEASE_MS * MS && !W.quiet &&
 			    (msg->type == VMP_MSG_ACK || msg->type == VMP_MSG_GRANT || msg->type == VMP_MSG_PUT_OK || msg->type == VMP_MSG_TABLE))
 				violate("new-voter-is-silent", "node %u sends %s", i + 1, vmp_msg_name(msg->type));
+			if (msg->version != x->config.version && msg->type != VMP_MSG_RELEASE)
+				violate("voter-set-on-disk", "node %u sends %s", i + 1, vmp_msg_name(msg->type));
 			for (v = 0; v < W.n; v++) {
 				if (a->to == v + 1 || (a->to == VMP_TO_VOTERS && is_voter(i, v)))
 					deliver(i, v, msg);

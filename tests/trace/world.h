@@ -33,7 +33,7 @@ static struct world {
 	int op_rc[64];				/* result of each request, 1 while it runs */
 	unsigned int op_reason[64];
 	unsigned int ended[WORLD_MAX + 1];	/* how often its members were to be ended (B3) */
-	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
+	bool fail_write[WORLD_MAX + 1], fail_config[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
 	struct vmp_out out;
@@ -101,11 +101,18 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 				abort();
 			break;
 		case VMP_ACT_PERSIST_CONFIG:
+			if (world.fail_config[node]) {
+				world.fail_config[node] = false;
+				reply.type = VMP_EV_PERSIST_FAILED;
+				return world_step(node, &reply);
+			}
 			vmp_core_config(&world.core[node], &world.config[node], &world.previous[node]);
 			break;
 		case VMP_ACT_SEND:
 			reply = (struct vmp_event){ .type = VMP_EV_MSG, .node = (uint8_t)node };
 			reply.msg = out->msg[a->msg];
+			if (reply.msg.version != world.config[node].version && reply.msg.type != VMP_MSG_RELEASE)
+				abort();	/* said under a voter set that is not on the disk */
 			for (k = 1; k <= world.n; k++) {
 				if ((a->to == k || (a->to == VMP_TO_VOTERS && world_is_voter(node, k))) && !world.cut[node][k] && world.up[k])
 					world_push(world.now + (k == node ? 1000 : world.delay), k, &reply);
