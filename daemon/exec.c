@@ -384,11 +384,15 @@ static void do_role(struct vmp_daemon *d, const struct vmp_action *a)
 
 static void act(struct vmp_daemon *d)
 {
+	struct vmp_event failed = { .type = VMP_EV_COUNT };
+
 	for (unsigned i = 0; i < d->out.n_actions; i++) {
 		const struct vmp_action *a = &d->out.action[i];
 		struct vmp_member *m;
 		int r = 0;
 
+		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&d->out.action[i]))
+			continue;
 		switch ((enum vmp_action_type)a->type) {
 		case VMP_ACT_PERSIST:
 			r = do_persist(d, a);
@@ -449,14 +453,15 @@ static void act(struct vmp_daemon *d)
 			break;
 		}
 		if (r < 0) {
-			struct vmp_event ev = { .type = VMP_EV_PERSIST_FAILED, .pair = a->pair };
-
+			failed.type = VMP_EV_PERSIST_FAILED;
+			failed.pair = a->pair;
 			if (vmp_ratelimit_pass(&d->limit_persist, vmp_now_ns(), second_ns))
-				vmp_log(LOG_ERR, "registers cannot be written: %s", strerror(-r));
-			enqueue(d, &ev, true);
-			return;
+				vmp_log(LOG_ERR, "%s cannot be written: %s", a->type == VMP_ACT_PERSIST ? "registers" :
+					"voter set, without which this node stays silent,", strerror(-r));
 		}
 	}
+	if (failed.type != VMP_EV_COUNT)
+		enqueue(d, &failed, true);
 }
 
 /* Entries are closed one by one, whatever state the core is in; the process ends and the kernel's expiry is the second lock. */

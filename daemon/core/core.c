@@ -97,7 +97,7 @@ void vmp_send(struct vmp_step *s, uint8_t to, const struct vmp_msg *msg)
 
 	/* section 3: nothing is said under a voter set that the disk does not know; a release is true under any */
 	if (s->c->config_dirty && msg->type != VMP_MSG_RELEASE)
-		vmp_config_persist(s);
+		return;
 	a = vmp_act(s, VMP_ACT_SEND, NULL);
 	a->to = to;
 	a->msg = (uint16_t)(msg - s->out->msg);
@@ -416,7 +416,6 @@ void vmp_pair_run(struct vmp_step *s, struct vmp_pair *p)
 	}
 	vmp_holder_run(s, p);
 	vmp_candidate_run(s, p);
-	vmp_guard_tell(s, p);
 }
 
 unsigned int vmp_pair_st(const struct vmp_pair *p)
@@ -515,6 +514,12 @@ static void on_tick(struct vmp_step *s)
 	struct vmp_core *c = s->c;
 	unsigned int i;
 
+	if (c->config_dirty && s->now >= c->config_next_ns) {
+		c->config_next_ns = s->now + c->hb_ns;
+		c->config_alone = true;		/* what follows a write that fails is not done */
+		vmp_config_persist(s);
+		return;
+	}
 	if (c->fresh) {		/* H7: say what was resumed, so that the runtime and the relay know */
 		c->fresh = false;
 		for (i = 0; i < c->n_pairs; i++) {
@@ -542,6 +547,7 @@ static void on_tick(struct vmp_step *s)
 		}
 		vmp_clean(s, &c->pair[(c->tick_turn + i) % c->n_pairs]);
 		vmp_pair_run(s, &c->pair[(c->tick_turn + i) % c->n_pairs]);
+		vmp_guard_tell(s, &c->pair[(c->tick_turn + i) % c->n_pairs]);
 	}
 	c->tick_turn = c->n_pairs ? (c->tick_turn + i) % c->n_pairs : 0;
 }
@@ -723,9 +729,12 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 	struct vmp_core *c = s->c;
 	unsigned int i;
 
+	if (c->config.version && (c->config_acted || !failed))
+		c->config_dirty = true;
+	if (c->config_alone)
+		return;
 	for (i = 0; i < c->n_pairs; i++)	/* writes of others may have been among what was dropped */
 		c->pair[i].dirty = true;
-	c->config_dirty |= c->config.version && (c->config_acted || !failed);
 	if (failed && failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
@@ -957,6 +966,15 @@ static bool transition_allowed(unsigned int from, unsigned int to, unsigned int 
 
 _Static_assert((unsigned int)VMP_EV_COUNT + (unsigned int)VMP_MSG_COUNT <= 64, "events and messages fit one mask");
 
+bool vmp_action_stands(struct vmp_action *a)
+{
+	if (a->type == VMP_ACT_OP_DONE && !a->rc) {
+		a->rc = -EIO;
+		a->code = VMP_REASON_PERSIST;
+	}
+	return a->type == VMP_ACT_OP_DONE || a->type == VMP_ACT_END_MEMBERS;	/* said once: nothing would say them again */
+}
+
 int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out *out)
 {
 	struct vmp_step s = { .c = c, .out = out };
@@ -972,7 +990,7 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 	s.now = c->now_ns;
 	s.event = ev->type == VMP_EV_MSG ? (unsigned int)VMP_EV_COUNT + ev->msg.type : ev->type;
 	if (ev->type != VMP_EV_PERSIST_FAILED)
-		c->config_acted = false;
+		c->config_acted = c->config_alone = false;
 	for (i = 0; i < c->n_pairs; i++)
 		c->pair[i].stepped = vmp_pair_st(&c->pair[i]);
 	on_event(&s, ev);
@@ -996,6 +1014,8 @@ uint64_t vmp_core_deadline(const struct vmp_core *c)
 		return c->now_ns;
 	if (c->config.version)
 		vmp_min(&at, c->members_changed ? c->now_ns : c->next_members_ns);
+	if (c->config_dirty)
+		vmp_min(&at, c->config_next_ns);
 	if (c->rec.abstaining)
 		vmp_min(&at, c->rec.waited ? c->rec.next_ns : c->rec.until_ns);
 	vmp_voters_deadline(c, &at);

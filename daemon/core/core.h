@@ -12,7 +12,7 @@
  * Duties of the runtime
  *  - ev->now_ns is read after the event was taken from its source (V1), and never goes back between steps;
  *  - actions are done strictly in order. VMP_ACT_PERSIST comes before the sends and stores it covers: when writing fails, drop the
- *    rest of the list and feed VMP_EV_PERSIST_FAILED at once, before any other event;
+ *    rest of the list, but for what vmp_action_stands() keeps, and feed VMP_EV_PERSIST_FAILED at once, before any other event;
  *  - a VMP_ACT_SEND addressed to the own node (or to all voters, which includes it) comes back as an ordinary VMP_EV_MSG;
  *  - VMP_EV_TICK is fed at or after vmp_core_deadline(); feeding it earlier or more often is harmless;
  *  - the /run file is marked complete once vmp_core_run_complete() says so after a step's actions were done. Only a file so marked may
@@ -613,8 +613,9 @@ struct vmp_core {
 	struct vmp_config previous;	/* what the current one was proposed on; n = 0: not known */
 	uint8_t m, r;
 	bool settled;		/* M2 is through with the current version; checked anew with every tick */
-	bool config_dirty;	/* the configuration could not be written: before the next message */
-	bool config_acted;	/* the last step asked for that write */
+	bool config_dirty;	/* the configuration could not be written: nothing is said until it is */
+	bool config_acted, config_alone;	/* the last step asked for that write, and for nothing else */
+	uint64_t config_next_ns;	/* next try */
 	bool from_static;	/* T3: not settled, and the set before had fewer than three */
 	bool renew_ok;		/* T1 is in force for the holders here */
 	uint64_t told_settled;	/* version that another voter says is settled */
@@ -657,6 +658,9 @@ int vmp_core_init(struct vmp_core *c, const struct vmp_init *init);
 /* One step. 0; -EINVAL: ill-formed event, nothing changed; -ENOTRECOVERABLE: a transition that pair.def does not allow
  * happened, which is a bug: the caller must close all entries and stop. `out` is always valid. */
 int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out *out);
+
+/* A write before this action has failed: is it done all the same? An answer is, as a failure (-EIO), and the end of the members. */
+bool vmp_action_stands(struct vmp_action *a);
 
 /* Next instant at which a TICK is wanted. */
 uint64_t vmp_core_deadline(const struct vmp_core *c);

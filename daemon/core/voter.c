@@ -16,6 +16,7 @@ void vmp_guard(struct vmp_step *s, struct vmp_pair *p)
 {
 	if (vmp_pair_is_bar(p->id))
 		return;		/* nobody holds it; epochs order who writes it */
+	p->told_ns = s->now + 2 * s->c->lease_ns;	/* it knows */
 	vmp_max(&p->guard_ns, vmp_guard_forever(s->c, p) ? VMP_NEVER : s->now + s->c->lease_ns);
 }
 
@@ -127,7 +128,6 @@ void vmp_on_heartbeat(struct vmp_step *s, unsigned int v, const struct vmp_msg_h
 				pr->boot = hb->boot;
 			vmp_guard(s, p);
 			vmp_clean(s, p);
-			p->told_ns = s->now + 2 * c->lease_ns;	/* it knows */
 			msg->u.ack.supported[msg->u.ack.n_supported++] = *h;
 			left--;
 		} else if (p && BUG(c, GUARD_BY_NODE)) {
@@ -185,13 +185,13 @@ void vmp_guard_tell(struct vmp_step *s, struct vmp_pair *p)
 {
 	struct vmp_core *c = s->c;
 	const struct vmp_promised *pr = &p->reg.promised;
+	bool there = vmp_peer_alive(c, vmp_voter_idx(c, pr->node), s->now);
 
-	if (p->guard_ns != VMP_NEVER || pr->released || !pr->boot || c->rec.abstaining || s->now < p->told_ns ||
-	    !vmp_peer_alive(c, vmp_voter_idx(c, pr->node), s->now))
+	if (p->guard_ns != VMP_NEVER || pr->released || !pr->boot || c->rec.abstaining || (there && s->now < p->told_ns))
 		return;
-	if (p->told_ns)
-		refuse(s, pr->node, p, p->id, pr->epoch, 0, VMP_REASON_GUARD, false);
 	p->told_ns = s->now + 2 * c->lease_ns;
+	if (there)
+		refuse(s, pr->node, p, p->id, pr->epoch, 0, VMP_REASON_GUARD, false);
 }
 
 /* V3, V4. A probe evaluates the same and changes nothing (C1). */

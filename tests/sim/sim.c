@@ -1018,13 +1018,16 @@ static void bar_ask(unsigned int i, unsigned int k, bool on, uint64_t limit)
 static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, uint64_t computed_at)
 {
 	struct sim_node *x = &W.node[i];
+	struct vmp_event failed = { .type = VMP_EV_COUNT };
 	unsigned int k, v;
 
 	for (k = from; k < out->n_actions && !W.violation; k++) {
 		const struct vmp_action *a = &out->action[k];
 		unsigned int p = core_pair_no(a->pair);
 
-		if (!W.quiet && !W.starting && a->type != VMP_ACT_NOTE && chance(W.pause_mid)) {
+		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[k]))
+			continue;
+		if (failed.type == VMP_EV_COUNT && !W.quiet && !W.starting && a->type != VMP_ACT_NOTE && chance(W.pause_mid)) {
 			/* stopped between computing and doing */
 			x->paused = W.now + rnd_to(150 * MS);
 			if (out != &x->rest) {
@@ -1048,8 +1051,8 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 			if (!W.quiet && !W.starting && chance(W.torn)) {
 				if (chance(5000)) {		/* the write fails */
 					say("node %u: write fails", i + 1);
-					event(i, (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED, .pair = a->pair });
-					return false;
+					failed = (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED, .pair = a->pair };
+					break;
 				}
 				say("node %u: dies while writing", i + 1);
 				daemon_kill(i);
@@ -1137,6 +1140,10 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 		case VMP_ACT_COUNT:
 			break;
 		}
+	}
+	if (failed.type != VMP_EV_COUNT && !W.violation) {
+		event(i, failed);
+		return false;
 	}
 	return true;
 }

@@ -33,7 +33,8 @@ static struct world {
 	int op_rc[64];				/* result of each request, 1 while it runs */
 	unsigned int op_reason[64];
 	unsigned int ended[WORLD_MAX + 1];	/* how often its members were to be ended (B3) */
-	bool fail_write[WORLD_MAX + 1], fail_config[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
+	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
+	unsigned int fail_config[WORLD_MAX + 1];	/* so many writes */
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
 	struct vmp_out out;
@@ -68,7 +69,7 @@ static bool world_is_voter(unsigned int of, unsigned int node)
 static int world_step(unsigned int node, const struct vmp_event *event)
 {
 	struct vmp_out *out = &world.out;
-	struct vmp_event reply;
+	struct vmp_event reply, failed = { .type = VMP_EV_COUNT };
 	unsigned int i, k;
 	int r;
 
@@ -84,6 +85,8 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 	for (i = 0; i < out->n_actions; i++) {
 		const struct vmp_action *a = &out->action[i];
 
+		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[i]))
+			continue;
 		memset(&reply, 0, sizeof reply);
 		reply.pair = a->pair;
 		reply.epoch = a->epoch;
@@ -92,8 +95,8 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 		case VMP_ACT_PERSIST:
 			if (world.fail_write[node]) {
 				world.fail_write[node] = false;
-				reply.type = VMP_EV_PERSIST_FAILED;
-				return world_step(node, &reply);
+				failed = (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED, .pair = a->pair };
+				break;
 			}
 			for (k = 0; k < 4 && world.run[node][k].pair && world.run[node][k].pair != a->pair; k++)
 				;
@@ -102,9 +105,9 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 			break;
 		case VMP_ACT_PERSIST_CONFIG:
 			if (world.fail_config[node]) {
-				world.fail_config[node] = false;
-				reply.type = VMP_EV_PERSIST_FAILED;
-				return world_step(node, &reply);
+				world.fail_config[node]--;
+				failed = (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED };
+				break;
 			}
 			vmp_core_config(&world.core[node], &world.config[node], &world.previous[node]);
 			break;
@@ -144,7 +147,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 			break;
 		}
 	}
-	return r;
+	return failed.type == VMP_EV_COUNT ? r : world_step(node, &failed);
 }
 
 static int world_event(unsigned int node, struct vmp_event ev)
