@@ -1028,8 +1028,8 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[k]))
 			continue;
 		if (failed.type == VMP_EV_COUNT && !W.quiet && !W.starting && a->type != VMP_ACT_NOTE && chance(W.pause_mid)) {
-			/* stopped between computing and doing */
-			x->paused = W.now + rnd_to(150 * MS);
+			/* stopped between computing and doing; for no time at all, it would not be seen as stopped by what comes now */
+			x->paused = W.now + 1 + rnd_to(150 * MS);
 			if (out != &x->rest) {
 				x->rest.n_actions = out->n_actions;
 				x->rest.n_msgs = out->n_msgs;
