@@ -113,6 +113,8 @@ void vmp_config_persist(struct vmp_step *s)
 void vmp_persist(struct vmp_step *s, struct vmp_pair *p)
 {
 	p->dirty = false;
+	p->written = true;
+	p->on_run_next = p->role == VMP_ROLE_HOLDING || p->role == VMP_ROLE_CLOSING;
 	vmp_act(s, VMP_ACT_PERSIST, p);
 }
 
@@ -324,6 +326,7 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 	/* H7: an unreleased epoch that was established goes on in mode wait, without a lease until new acks arrive */
 	if ((r->role == VMP_ROLE_HOLDING && r->own_epoch > r->released) || (BUG(c, RESUME_RELEASED) && r->own_epoch)) {
 		p->role = VMP_ROLE_HOLDING;
+		p->on_run = true;
 		p->cause = VMP_CAUSE_RESUME;
 		p->mode = VMP_MODE_WAIT;
 		p->epoch = r->own_epoch;
@@ -733,8 +736,11 @@ static void on_persist_failed(struct vmp_step *s, struct vmp_pair *failed)
 		c->config_dirty = true;
 	if (c->config_alone)
 		return;
-	for (i = 0; i < c->n_pairs; i++)	/* writes of others may have been among what was dropped */
+	for (i = 0; i < c->n_pairs; i++) {	/* writes of others may have been among what was dropped */
 		c->pair[i].dirty = true;
+		c->pair[i].on_run &= !c->pair[i].written || c->pair[i].on_run_next;
+		c->pair[i].written = false;
+	}
 	if (failed && failed->role != VMP_ROLE_HOLDING && failed->at.phase >= VMP_PH_CLAIMING)
 		vmp_attempt_end(s, failed, VMP_REASON_PERSIST, true);
 	for (i = 0; i < c->n_pairs; i++) {
@@ -991,8 +997,15 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 	s.event = ev->type == VMP_EV_MSG ? (unsigned int)VMP_EV_COUNT + ev->msg.type : ev->type;
 	if (ev->type != VMP_EV_PERSIST_FAILED)
 		c->config_acted = c->config_alone = false;
-	for (i = 0; i < c->n_pairs; i++)
-		c->pair[i].stepped = vmp_pair_st(&c->pair[i]);
+	for (i = 0; i < c->n_pairs; i++) {
+		struct vmp_pair *p = &c->pair[i];
+
+		p->stepped = vmp_pair_st(p);
+		if (p->written && ev->type != VMP_EV_PERSIST_FAILED) {
+			p->on_run = p->on_run_next;
+			p->written = false;
+		}
+	}
 	on_event(&s, ev);
 	for (i = 0; i < c->n_pairs; i++) {
 		if (transition_allowed(c->pair[i].stepped, vmp_pair_st(&c->pair[i]), s.event))

@@ -491,6 +491,8 @@ struct vmp_pair {
 	bool held_off;		/* Pacemaker demoted it: claims only when told to */
 	bool remove;		/* PAIR_REMOVE: no longer hosted once it is released */
 	bool dirty;		/* the last write failed: write again before anything is sent */
+	bool on_run;		/* /run says that the pair is held here */
+	bool written, on_run_next;	/* the last step asked for a write, after which it says so, or does not */
 	uint8_t role, mode;
 	uint8_t cause;		/* why the role is sought or left */
 	struct vmp_policy policy;

@@ -172,6 +172,9 @@ void vmp_entry_update(struct vmp_step *s, struct vmp_pair *p)
 		return;
 	if (p->entry_open && end <= p->expiry_ns)
 		return;
+	/* section 3: a daemon that starts again has to know of an open entry, else it releases later epochs under it (seed 201596891) */
+	if (!p->entry_open && !p->on_run && !(p->written && p->on_run_next))
+		return;
 	a = vmp_act(s, p->entry_open ? VMP_ACT_ENTRY_REFRESH : VMP_ACT_ENTRY_OPEN, p);
 	a->epoch = p->epoch;
 	a->expiry_ns = end;
@@ -256,9 +259,9 @@ static void put_done(struct vmp_step *s, struct vmp_pair *p)
 			p->carry_ns = p->hold_end_ns = p->hold_nonce = p->old_hold_nonce = 0;
 			p->entry_open = false;
 		}
+		vmp_persist(s, p);
 		vmp_op_done(s, &p->promote, 0, VMP_REASON_NONE);
 		p->promote_force = false;
-		vmp_persist(s, p);
 		vmp_role_note(s, p, p->cause);
 		vmp_note(s, p, VMP_NOTE_ESTABLISHED, p->epoch, p->own.seq, 0);
 		p->mode = VMP_MODE_COUNT;	/* say it also when it is the same: the epoch is new */

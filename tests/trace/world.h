@@ -34,7 +34,7 @@ static struct world {
 	unsigned int op_reason[64];
 	unsigned int ended[WORLD_MAX + 1];	/* how often its members were to be ended (B3) */
 	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
-	unsigned int fail_config[WORLD_MAX + 1];	/* so many writes */
+	unsigned int fail_config[WORLD_MAX + 1], fail_holding[WORLD_MAX + 1];	/* so many writes: of the voter set, of records that say "holding" */
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
 	struct vmp_out out;
@@ -70,6 +70,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 {
 	struct vmp_out *out = &world.out;
 	struct vmp_event reply, failed = { .type = VMP_EV_COUNT };
+	struct vmp_record rec;
 	unsigned int i, k;
 	int r;
 
@@ -100,8 +101,14 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 			}
 			for (k = 0; k < 4 && world.run[node][k].pair && world.run[node][k].pair != a->pair; k++)
 				;
-			if (k == 4 || vmp_core_record(&world.core[node], a->pair, &world.run[node][k]))
+			if (k == 4 || vmp_core_record(&world.core[node], a->pair, &rec))
 				abort();
+			if (rec.role == VMP_ROLE_HOLDING && world.fail_holding[node]) {
+				world.fail_holding[node]--;
+				failed = (struct vmp_event){ .type = VMP_EV_PERSIST_FAILED, .pair = a->pair };
+				break;
+			}
+			world.run[node][k] = rec;
 			break;
 		case VMP_ACT_PERSIST_CONFIG:
 			if (world.fail_config[node]) {

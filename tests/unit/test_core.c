@@ -310,6 +310,24 @@ static void write_fails(void **state)
 	assert_true(vmp_core_run_complete(&world.core[1]));
 }
 
+/* An entry opens when /run says who holds it, not before: a daemon that starts again would take it for closed, and release later epochs under it
+ * (seed 201596891). */
+static void holding_is_written_before_it_opens(void **state)
+{
+	(void)state;
+	world_new(3, false);
+	pair_on(1, 0x11);
+	pair_on(2, 0x22);
+	world.fail_holding[1] = 1;
+	promote(1, 1);
+	world_run(1);
+	assert_int_equal(world.op_rc[1], -EIO);
+	assert_int_equal(view(1).role, VMP_ROLE_HOLDING);
+	assert_int_equal(world.expiry[1], 0);
+	world_run(50);
+	assert_true(world_open(1));
+}
+
 static void released_is_not_resumed(void **state)
 {
 	(void)state;
@@ -1780,7 +1798,8 @@ int main(void)
 		cmocka_unit_test(heartbeats_together),
 		cmocka_unit_test(voter_grants), cmocka_unit_test(learned_promise), cmocka_unit_test(support_is_exact),
 		cmocka_unit_test(ack_of_old_inc), cmocka_unit_test(late_grant), cmocka_unit_test(late_put_ok), cmocka_unit_test(reclaim),
-		cmocka_unit_test(write_fails), cmocka_unit_test(released_is_not_resumed), cmocka_unit_test(switchover_is_refused),
+		cmocka_unit_test(write_fails), cmocka_unit_test(holding_is_written_before_it_opens),
+		cmocka_unit_test(released_is_not_resumed), cmocka_unit_test(switchover_is_refused),
 		cmocka_unit_test(promote_in_minority), cmocka_unit_test(member_not_recorded), cmocka_unit_test(clock_jump_closes),
 		cmocka_unit_test(same_input_same_output), cmocka_unit_test(equal_epoch),
 		cmocka_unit_test(own_voter_counts_by_its_acks), cmocka_unit_test(failed_reclaim_releases_nothing),
