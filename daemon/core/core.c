@@ -220,14 +220,21 @@ bool vmp_timers_static(const struct vmp_core *c)
 	return c->config.n < 3;
 }
 
+/* T1. Only where everybody has all states: in a set that is not settled the one who is left may lack what a majority of the set before it has
+ * recorded (seed 210446854). */
+static bool leaves_out(const struct vmp_core *c)
+{
+	return vmp_timers_static(c) && c->settled;
+}
+
 unsigned int vmp_need(const struct vmp_core *c)
 {
 	unsigned int v, n = c->config.n;
 
-	if (!vmp_timers_static(c))
+	if (!leaves_out(c))
 		return c->m;
 	for (v = 0; v < c->config.n; v++)
-		n -= c->peer[v].left_out;	/* T1 */
+		n -= c->peer[v].left_out;
 	return n / 2 + 1;
 }
 
@@ -236,7 +243,7 @@ unsigned int vmp_votes(const struct vmp_core *c, uint8_t mask)
 	unsigned int v, n = 0;
 
 	for (v = 0; v < c->config.n; v++)
-		n += (mask >> v & 1) && !(vmp_timers_static(c) && c->peer[v].left_out);
+		n += (mask >> v & 1) && !(leaves_out(c) && c->peer[v].left_out);
 	return n;
 }
 

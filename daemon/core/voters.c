@@ -682,6 +682,20 @@ void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev)
 	vmp_voters_run(s);
 }
 
+/* By m of this set, also of one that is not settled, which who is left has to be able to finish: what such a set lacks is asked for then (M2). */
+static bool granted(const struct vmp_core *c)
+{
+	unsigned int v, n = 0, have = 0;
+
+	for (v = 0; v < c->config.n; v++) {
+		if (vmp_timers_static(c) && c->peer[v].left_out)
+			continue;
+		n++;
+		have += c->change.granted >> v & 1;
+	}
+	return have >= n / 2 + 1;
+}
+
 void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g)
 {
 	struct vmp_core *c = s->c;
@@ -690,7 +704,7 @@ void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg
 	if (ch->phase != VMP_CH_CLAIM || g->nonce != ch->nonce || g->epoch != ch->epoch || s->now - ch->first_ns >= c->holder_ns)
 		return;
 	ch->granted |= 1u << v;
-	if (vmp_votes(c, ch->granted) >= vmp_need(c))
+	if (granted(c))
 		propose(s);
 }
 

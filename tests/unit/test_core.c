@@ -1481,6 +1481,42 @@ static void ended_though_a_write_failed(void **state)
 	assert_int_equal(world.ended[1], 1);
 }
 
+/* T1 in a set that is not settled: node 1, of {1, 2}, lacks the state that 2 and 3 of the set before it have recorded. With 2 fenced it is not
+ * a majority of its own before it has asked 3 (seed 210446854). */
+static void nobody_is_left_out_of_an_unsettled_set(void **state)
+{
+	uint64_t boot;
+
+	(void)state;
+	world_new(3, false);
+	world.cut[2][1] = world.cut[3][1] = true;	/* is heard, and hears nobody */
+	pair_on(2, 0x22);
+	promote(2, 1);
+	world_run(50);
+	assert_true(world_open(2));
+	voters(2, 3, false, 2);
+	world_run(50);
+	assert_int_equal(world.core[2].config.n, 2);
+	boot = world.boot[2];
+	world_down(2, true);
+	world.cut[3][1] = false;
+	for (unsigned int i = 0; i < 200 && world.core[1].config.n == 3; i++)
+		world_run(1);
+	assert_int_equal(world.core[1].config.n, 2);
+	assert_false(world.core[1].settled);
+	world_event(1, (struct vmp_event){ .type = VMP_EV_FENCED, .node = 2, .member = boot });
+	world_event(1, (struct vmp_event){ .type = VMP_EV_PAIR_ADD, .pair = P });
+	world_event(1, (struct vmp_event){ .type = VMP_EV_MEMBER, .pair = P, .member = 0x11, .on = true, .ready = true });
+	promote(1, 3);
+	world_run(150);
+	assert_false(world_open(1));
+	world_run(2000);
+	settled(1, 2);
+	assert_int_equal(view(1).reg.state.holder, 2);
+	assert_int_not_equal(world.op_rc[3], 0);
+	assert_false(world_open(1));
+}
+
 /* Registers are for 55 pair names; the others are kept for changes of the voter set and for bars. */
 static void registers_run_out(void **state)
 {
@@ -1814,6 +1850,7 @@ int main(void)
 		cmocka_unit_test(older_promise_of_own_boot_is_released), cmocka_unit_test(promise_known_by_its_state_is_released),
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
 		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
+		cmocka_unit_test(nobody_is_left_out_of_an_unsettled_set),
 		cmocka_unit_test(config_write_fails), cmocka_unit_test(demoted_with_a_full_disk),
 		cmocka_unit_test(answered_though_a_write_failed), cmocka_unit_test(ended_though_a_write_failed), cmocka_unit_test(bar_waits_for_the_gate),
 		cmocka_unit_test(barred_node_closes_and_stays_out), cmocka_unit_test(bar_in_minority),
