@@ -356,31 +356,32 @@ static void remove_facts(struct vmp_member *m)
 	m->role_page = vmp_rolepage_remove(m->role_page, dir, m->name);
 }
 
-/* As far as is known here. Where guards have no end (T1) only a release says so; elsewhere it may be given up in favour of a successor. */
 static bool nobody_holds(const struct vmp_pair_view *v)
 {
-	return v->guard_ns <= vmp_now_ns() || (v->guard_ns == VMP_NEVER && v->reg.promised.released);
+	return vmp_agree_nobody_holds(v->guard_ns, v->reg.promised.released, vmp_now_ns());
 }
 
-/* A ready member may be promoted when it is the recorded standby, or when nobody holds the pair and Pacemaker has to begin. */
-static bool standby_eligible(const struct vmp_member *m, const struct vmp_pair_view *v)
+/* A8 */
+static bool may_be_promoted(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
-	if (!v->ready || v->role != VMP_ROLE_NONE)
-		return false;
-	if (v->reg.state.epoch == 0)
-		return true;
-	if (v->reg.state.cold && v->reg.state.holder != m->d->node) {
-		/* X5: the last holder's node begins; another one only when that node has no member */
-		const json_t *p = vmp_group_pair(m->d, v->reg.state.holder, m->name);
+	const struct vmp_daemon *d = m->d;
+	bool last_here = v->reg.state.holder == d->node;
+	/* not of the own node: what it says of itself is made from this */
+	const json_t *last = last_here ? NULL : vmp_group_pair(d, v->reg.state.holder, m->name);
 
-		return m->params.cold_start_auto && vmp_group_has(m->d, v->reg.state.holder) &&
-		       !(p && json_is_true(json_object_get(p, "running")));
-	}
-	if (v->reg.state.sync_node == m->d->node && v->reg.state.sync_member == m->member)
-		return true;
-	if (v->reg.state.holder == m->d->node && v->reg.state.holder_member == m->member)
-		return true;
-	return m->params.cold_start_auto && nobody_holds(v);
+	return vmp_agree_promote(&(struct vmp_agree_promote){
+		.ready = v->ready,
+		.role_none = v->role == VMP_ROLE_NONE,
+		.recorded = v->reg.state.epoch != 0,
+		.cold = v->reg.state.cold,
+		.last_here = last_here,
+		.last_without_member = !last_here && vmp_group_has(d, v->reg.state.holder) &&
+				       !(last && json_is_true(json_object_get(last, "running"))),
+		.in_sync = v->reg.state.sync_node == d->node && v->reg.state.sync_member == m->member,
+		.last_member = last_here && v->reg.state.holder_member == m->member,
+		.cold_start_auto = m->params.cold_start_auto,
+		.nobody_holds = nobody_holds(v),
+	});
 }
 
 bool vmp_member_flip_pending(struct vmp_member *m)
@@ -404,7 +405,7 @@ bool vmp_member_flip_pending(struct vmp_member *m)
 
 bool vmp_member_left_out(const struct vmp_member *m, const struct vmp_pair_view *v)
 {
-	return v->ready && v->role == VMP_ROLE_NONE && nobody_holds(v) && !standby_eligible(m, v);
+	return v->ready && v->role == VMP_ROLE_NONE && nobody_holds(v) && !may_be_promoted(m, v);
 }
 
 /* The first score of a standby follows that of the primary, or Pacemaker would promote the only one that has any. */
@@ -432,7 +433,7 @@ static void update_score(struct vmp_member *m)
 
 	if (!m->d->pcmk || !m->rsc[0])
 		return;
-	s = vmp_agree_score(v.epoch, have && v.role == VMP_ROLE_HOLDING, have && standby_eligible(m, &v));
+	s = vmp_agree_score(v.epoch, have && v.role == VMP_ROLE_HOLDING, have && may_be_promoted(m, &v));
 	if (m->score_known && m->score_set == s.set && (!s.set || m->score == s.score))
 		return;
 	if (have && v.role == VMP_ROLE_ESTABLISHING)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/core/agree.h"
 
+#include "daemon/core/core.h"
+
 #include <stddef.h>
 
 /* How long an answer may differ from the truth: two intervals, so that at least one more monitor finds the flip of the scores in. */
@@ -90,6 +92,23 @@ bool vmp_agree_surplus(const struct vmp_agree_third *in)
 bool vmp_agree_restart(const struct vmp_agree_restart *in)
 {
 	return !in->frozen && !in->left && in->wanted && in->attended && in->been_ready && (!in->primary || in->successor) && in->others == 1;
+}
+
+bool vmp_agree_promote(const struct vmp_agree_promote *in)
+{
+	if (!in->ready || !in->role_none)
+		return false;
+	if (!in->recorded)
+		return true;
+	if (in->cold && !in->last_here)
+		return in->cold_start_auto && in->last_without_member;
+	return in->in_sync || in->last_member || (in->cold_start_auto && in->nobody_holds);
+}
+
+bool vmp_agree_nobody_holds(uint64_t guard_ns, bool released, uint64_t now_ns)
+{
+	/* A guard with an end may have been released in favour of a successor, who holds already. */
+	return guard_ns <= now_ns || (guard_ns == VMP_NEVER && released);
 }
 
 enum vmp_agree_where vmp_agree_where(unsigned others, unsigned n_no, bool has)

@@ -29,6 +29,13 @@
  * Migrated by hand
  *  A7 A member whose virtual machine left for another host, or ended while it was being migrated, is started here again only after every
  *     other host, asked since then, has said that it does not have it. One that does not answer may have it.
+ *
+ * Who may be promoted
+ *  A8 A ready member that neither holds the pair nor claims it: any one of a pair that has no state yet; the standby and the former
+ *     holder on record; where cold start is automatic, also another one as soon as nobody holds the pair. After a cold start of the
+ *     voters (X5) these begin on the last holder's node; elsewhere a member begins only where cold start is automatic and that node is
+ *     heard to run none. Nobody holds the pair, as far as is known here, when no guard is left, or when one without end (T1) has been
+ *     released.
  */
 #ifndef VMP_AGREE_H
 #define VMP_AGREE_H
@@ -107,6 +114,25 @@ struct vmp_agree_restart {
 
 /* A6 */
 bool vmp_agree_restart(const struct vmp_agree_restart *in);
+
+struct vmp_agree_promote {
+	bool ready;			/* the member's VM runs and has all it needs */
+	bool role_none;			/* this node neither holds the pair nor claims it */
+	bool recorded;			/* there is a state: somebody has held the pair */
+	bool cold;			/* ... and it came from the voters' disk copies (X5) */
+	bool last_here;			/* ... this node was its holder */
+	bool last_without_member;	/* ... its holder's node is heard, and runs no member */
+	bool in_sync;			/* ... this member is its standby */
+	bool last_member;		/* ... this member was its holder */
+	bool cold_start_auto;		/* parameter cold_start */
+	bool nobody_holds;		/* vmp_agree_nobody_holds */
+};
+
+/* A8 */
+bool vmp_agree_promote(const struct vmp_agree_promote *in);
+
+/* A8, of this node's voter: its guard ends at guard_ns (VMP_NEVER: not by itself), or what it has promised was released. */
+bool vmp_agree_nobody_holds(uint64_t guard_ns, bool released, uint64_t now_ns);
 
 enum vmp_agree_where { VMP_AGREE_WAIT, VMP_AGREE_ELSEWHERE, VMP_AGREE_NOWHERE };
 

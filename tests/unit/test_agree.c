@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon/core/agree.h"
+#include "daemon/core/core.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -242,9 +243,68 @@ static void a_migrated_member_is_looked_for_everywhere(void **state)
 	assert_int_equal(vmp_agree_where(2, 1, true), VMP_AGREE_ELSEWHERE);
 }
 
+static void who_may_be_promoted(void **state)
+{
+	(void)state;
+	const struct vmp_agree_promote none = { .ready = true, .role_none = true, .recorded = true };
+	struct vmp_agree_promote in = none;
+
+	/* not the standby nor the last holder: only once nobody holds, and where it was allowed to begin so */
+	assert_false(vmp_agree_promote(&in));
+	in.cold_start_auto = true; assert_false(vmp_agree_promote(&in));
+	in.nobody_holds = true; assert_true(vmp_agree_promote(&in));
+	in.cold_start_auto = false; assert_false(vmp_agree_promote(&in));
+
+	in = none; in.recorded = false; assert_true(vmp_agree_promote(&in));	/* a new pair */
+	in = none; in.in_sync = true; assert_true(vmp_agree_promote(&in));
+	in = none; in.last_member = in.last_here = true; assert_true(vmp_agree_promote(&in));
+
+	/* whatever else is so */
+	for (unsigned bits = 0; bits < 256; bits++) {
+		in = (struct vmp_agree_promote){ .recorded = bits & 1, .cold = bits & 2, .last_here = bits & 4, .last_without_member = bits & 8,
+						 .in_sync = bits & 16, .last_member = bits & 32, .cold_start_auto = bits & 64,
+						 .nobody_holds = bits & 128 };
+		in.ready = true; assert_false(vmp_agree_promote(&in));	/* holds the pair, claims it or gives it up */
+		in.ready = false; in.role_none = true; assert_false(vmp_agree_promote(&in));
+	}
+}
+
+static void after_a_cold_start_the_last_holder_begins(void **state)
+{
+	(void)state;
+	const struct vmp_agree_promote cold = { .ready = true, .role_none = true, .recorded = true, .cold = true };
+	struct vmp_agree_promote in = cold;
+
+	in.last_here = in.last_member = true; assert_true(vmp_agree_promote(&in));
+	/* another member of its node: its content is not the one on record */
+	in.last_member = false; assert_false(vmp_agree_promote(&in));
+	in.cold_start_auto = in.nobody_holds = true; assert_true(vmp_agree_promote(&in));
+
+	/* elsewhere: nobody is in sync after a cold start, and that no guard is left says nothing of the last holder */
+	in = cold; in.in_sync = true; assert_false(vmp_agree_promote(&in));
+	in.cold_start_auto = in.nobody_holds = true; assert_false(vmp_agree_promote(&in));
+	in.last_without_member = true; assert_true(vmp_agree_promote(&in));
+	in.cold_start_auto = false; assert_false(vmp_agree_promote(&in));
+}
+
+static void nobody_holds_without_guard_or_after_release_of_an_endless_one(void **state)
+{
+	(void)state;
+	assert_true(vmp_agree_nobody_holds(0, false, 100));
+	assert_true(vmp_agree_nobody_holds(100, false, 100));
+	assert_false(vmp_agree_nobody_holds(101, false, 100));
+	/* given up in favour of a successor, who holds it under the same guard */
+	assert_false(vmp_agree_nobody_holds(101, true, 100));
+	assert_false(vmp_agree_nobody_holds(VMP_NEVER, false, 100));
+	assert_true(vmp_agree_nobody_holds(VMP_NEVER, true, 100));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(who_may_be_promoted),
+		cmocka_unit_test(after_a_cold_start_the_last_holder_begins),
+		cmocka_unit_test(nobody_holds_without_guard_or_after_release_of_an_endless_one),
 		cmocka_unit_test(a_migrated_member_is_looked_for_everywhere),
 		cmocka_unit_test(restart_in_place_only_where_nobody_else_is_affected),
 		cmocka_unit_test(probe_tells_the_truth_and_is_believed),
