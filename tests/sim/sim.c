@@ -147,6 +147,8 @@ static struct world {
 	uint64_t forced[MAX_P];		/* contents that may open without everything: by force or after a cold start */
 	struct held_epoch held[MAX_P][256];
 	unsigned int n_held[MAX_P];
+	uint64_t alone_epoch[MAX_P];	/* check_alone has found a majority to know this state */
+	uint64_t alone_seq[MAX_P];
 	uint64_t claims[MAX_P + 1][512];
 	unsigned int n_claims[MAX_P + 1];
 	bool barred[MAX_N];		/* off was answered, and no lift can be under way since */
@@ -920,6 +922,9 @@ static void check_alone(unsigned int i, unsigned int p, uint64_t epoch)
 	const struct vmp_pair *cp = core_pair(i, p);
 	unsigned int k, have = 0;
 
+	/* Told again in another voter set: that one gets the state before it settles (seed 231424863). */
+	if (W.alone_epoch[p] == epoch && W.alone_seq[p] == cp->own.seq)
+		return;
 	for (k = 0; k < W.n; k++) {
 		const struct vmp_state *st = &W.node[k].ever[p];
 		bool knows = st->epoch > epoch || (st->epoch == epoch && st->seq >= cp->own.seq && !st->sync_node);
@@ -929,6 +934,8 @@ static void check_alone(unsigned int i, unsigned int p, uint64_t epoch)
 	if (!majority(i, have))
 		violate("alone-implies-majority", "pair %u epoch %llx: only nodes %x know that nobody is in sync", p,
 			(unsigned long long)epoch, have);
+	W.alone_epoch[p] = epoch;
+	W.alone_seq[p] = cp->own.seq;
 }
 
 /* --- one step of one node --------------------------------------------------------------------------------------------------------- */
@@ -1162,6 +1169,7 @@ static void see_cold_start(const struct vmp_out *out)
 		for (p = 0; p < W.n_pairs; p++) {
 			W.acked_from[p] = W.n_req;
 			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;
+			W.alone_epoch[p] = 0;
 		}
 		W.n_claims[PV] = 0;
 		memset(W.barred, 0, sizeof W.barred);
