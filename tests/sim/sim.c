@@ -106,7 +106,8 @@ struct sim_node {
 	struct vm vm[MAX_P];
 	struct relay relay[MAX_P];
 	struct vmp_reg seen[MAX_R];		/* for "never fall" */
-	struct vmp_state ever[MAX_R];		/* newest state ever in the register */
+	struct vmp_state ever[MAX_R];		/* newest state ever in the register, since the cold start of this number */
+	unsigned int ever_since[MAX_R];
 	bool pending;
 	unsigned int pending_from;
 	struct vmp_out rest;
@@ -147,6 +148,7 @@ static struct world {
 	uint64_t forced[MAX_P];		/* contents that may open without everything: by force or after a cold start */
 	struct held_epoch held[MAX_P][256];
 	unsigned int n_held[MAX_P];
+	unsigned int cold_starts;
 	uint64_t alone_epoch[MAX_P];	/* check_alone has found a majority to know this state */
 	uint64_t alone_seq[MAX_P];
 	uint64_t claims[MAX_P + 1][512];
@@ -832,9 +834,12 @@ static void check_node(unsigned int i)
 		    (now->state.epoch == was->state.epoch && now->state.seq < was->state.seq))
 			violate("registers-never-fall", "node %u pair %u", i + 1, p);
 		x->seen[p] = *now;
-		if (now->state.epoch > x->ever[p].epoch ||
-		    (now->state.epoch == x->ever[p].epoch && now->state.seq >= x->ever[p].seq))
+		/* What a cold start lost it may say again: of the epochs it skips (I3) it may hit one that nobody remembers (seed 231477356). */
+		if (x->ever_since[p] != W.cold_starts || now->state.epoch > x->ever[p].epoch ||
+		    (now->state.epoch == x->ever[p].epoch && now->state.seq >= x->ever[p].seq)) {
 			x->ever[p] = now->state;
+			x->ever_since[p] = W.cold_starts;
+		}
 	}
 	if (vmp_core_check(&x->core, &which))
 		violate("local", "node %u: local invariant %d", i + 1, which);
@@ -1166,6 +1171,7 @@ static void see_cold_start(const struct vmp_out *out)
 
 		if (a->type != VMP_ACT_NOTE || a->code != VMP_NOTE_RECOVERED || !a->b)
 			continue;
+		W.cold_starts++;
 		for (p = 0; p < W.n_pairs; p++) {
 			W.acked_from[p] = W.n_req;
 			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;
