@@ -128,7 +128,7 @@ struct held_epoch {
 };
 
 static struct world {
-	uint64_t seed, prng, now, order, quiet_at, end_at, bad_until;
+	uint64_t seed, prng, ids, now, order, quiet_at, end_at, bad_until;
 	unsigned int n, n_pairs;	/* n: nodes; some may be outside the voter set */
 	unsigned int voters;		/* in the first set */
 	struct item heap[HEAP];
@@ -176,6 +176,13 @@ static const uint64_t pair_id[MAX_P] = { 0xa, 0xb };
 static const uint8_t *script;		/* tests/fuzz/fuzz_core.c: decisions to take instead */
 static size_t script_left;
 
+static uint64_t mix(uint64_t z)
+{
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
 static uint64_t rnd(void)
 {
 	uint64_t z;
@@ -186,11 +193,15 @@ static uint64_t rnd(void)
 		script_left -= 2;
 		return z;
 	}
-	z = W.prng += 0x9e3779b97f4a7c15ull;
+	return mix(W.prng += 0x9e3779b97f4a7c15ull);
+}
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
+/* What the protocol takes for unique (I1, I2) is so, also when all bytes of a script are the same. */
+static uint64_t rnd_id(void)
+{
+	uint64_t z = rnd();
+
+	return script ? mix(++W.ids) : z;
 }
 
 static uint64_t rnd_to(uint64_t max)
@@ -644,7 +655,7 @@ static void relay_connect(unsigned int i, unsigned int p)
 		if (cp && cp->at.phase >= VMP_PH_CLAIMING && !BUG(MEMBER_REPLACED))
 			continue;	/* C2 */
 		y->vm[p].idx = new_content(p, (int)x->vm[p].idx);
-		y->vm[p].member = rnd() | 1;
+		y->vm[p].member = rnd_id() | 1;
 		y->vm[p].ready = true;
 		rl->connected = true;
 		rl->to = (uint8_t)j;
@@ -670,7 +681,7 @@ static void vm_start(unsigned int i, unsigned int p)
 		push((struct item){ .at = W.now + 10 * MS, .type = Q_VM, .node = (uint8_t)i, .pair = (uint8_t)p });
 		return;
 	}
-	x->vm[p] = (struct vm){ .member = rnd() | 1, .idx = new_content(p, -1), .ready = true };
+	x->vm[p] = (struct vm){ .member = rnd_id() | 1, .idx = new_content(p, -1), .ready = true };
 	say("node %u pair %u: VM starts, content %llx", i + 1, p, (unsigned long long)x->vm[p].member);
 	member_event(i, p);
 }
@@ -712,7 +723,7 @@ static void daemon_start(unsigned int i, bool same_boot)
 	same_boot = same_boot && x->complete;
 	x->daemon = true;
 	x->gen++;
-	x->inc = rnd() | 1;
+	x->inc = rnd_id() | 1;
 	x->tick_at = 0;
 	x->pending = false;
 	init.node = (uint8_t)(i + 1);
@@ -723,7 +734,7 @@ static void daemon_start(unsigned int i, bool same_boot)
 	init.boot = x->boot;
 	init.inc = x->inc;
 	init.voter = x->voter;
-	init.seed = rnd();
+	init.seed = rnd_id();
 	init.lease_ms = LEASE_MS;
 	init.hb_ms = HB_MS;
 	init.gate_delay_ms = Q_MS;
@@ -802,7 +813,7 @@ static void host_start(unsigned int i)
 	unsigned int p;
 
 	x->up = true;
-	x->boot = rnd() | 1;
+	x->boot = rnd_id() | 1;
 	x->base_r = W.now;
 	x->base_l = 10000 * MS + rnd_to(100000 * MS);
 	x->joined_l = 0;
@@ -1603,8 +1614,8 @@ static void world_init(uint64_t seed)
 		x->base_r = W.now;
 		x->base_l = 1000 * MS + rnd_to(100000 * MS);
 		x->rate = 1000000;
-		x->boot = rnd() | 1;
-		x->voter = rnd() | 1;
+		x->boot = rnd_id() | 1;
+		x->voter = rnd_id() | 1;
 	}
 	for (i = 0; i < W.n; i++) {
 		struct sim_node *x = &W.node[i];
@@ -1619,7 +1630,7 @@ static void world_init(uint64_t seed)
 		}
 		for (p = 0; p < W.n_pairs; p++) {
 			if (hosts(i, p))
-				x->vm[p] = (struct vm){ .member = rnd() | 1, .idx = new_content(p, -1), .ready = true };
+				x->vm[p] = (struct vm){ .member = rnd_id() | 1, .idx = new_content(p, -1), .ready = true };
 		}
 	}
 	W.quiet_at = W.now + 600 * MS;
