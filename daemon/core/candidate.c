@@ -461,12 +461,14 @@ void vmp_on_refuse(struct vmp_step *s, unsigned int v, const struct vmp_msg_refu
 	/* A voter still guards an epoch of ours that is over: of an earlier boot (H7), or released and the message got lost. Or (T1) of a claim that
 	 * was left to its guards before the voters were fewer than three; who has no role and claims nothing resumes none. */
 	if (p->role == VMP_ROLE_NONE && at->phase < VMP_PH_CLAIMING && r->promised.node == c->node && !r->promised.released) {
-		if (vmp_timers_static(c) && !c->rec.abstaining && r->promised.boot == c->boot && r->promised.epoch > p->released) {
+		uint64_t boot = r->promised.boot ? r->promised.boot : c->boot;
+
+		if (vmp_timers_static(c) && !c->rec.abstaining && boot == c->boot && r->promised.epoch > p->released) {
 			p->released = r->promised.epoch;
 			vmp_persist(s, p);
 		}
-		if (r->promised.boot && (r->promised.boot != c->boot || r->promised.epoch <= p->released))
-			vmp_release_send(s, p, r->promised.epoch, r->promised.boot);
+		if (boot != c->boot || r->promised.epoch <= p->released)
+			vmp_release_send(s, p, r->promised.epoch, boot);
 	}
 	if (r->probe) {
 		if (at->phase == VMP_PH_PROBING && at->nonce == r->nonce) {

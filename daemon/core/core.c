@@ -231,6 +231,8 @@ unsigned int vmp_need(const struct vmp_core *c)
 {
 	unsigned int v, n = c->config.n;
 
+	if (vmp_set_waits(c))
+		return VMP_MAX_VOTERS + 1;
 	if (!leaves_out(c))
 		return c->m;
 	for (v = 0; v < c->config.n; v++)
@@ -322,6 +324,8 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		return;
 	if (p->id == VMP_PAIR_VOTERS) {
 		p->guard_ns = now + c->lease_ns;
+		if (!c->settled)
+			c->rec.forgot = r->own_epoch;
 		return;		/* what was proposed may still be on its way: neither resumed nor released */
 	}
 	if (vmp_guard_forever(c, p))
@@ -338,6 +342,11 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		p->mode = VMP_MODE_WAIT;
 		p->epoch = r->own_epoch;
 		p->own = r->own;
+		/* The write at the end of a re-claim failed: the own voter had taken what that put, which may be that nobody is in sync. */
+		if (r->state.holder == c->node && r->state.holder_member == r->own_member && r->state.epoch > r->own_epoch) {
+			p->own.sync_node = r->state.sync_node;
+			p->own.sync_member = r->state.sync_member;
+		}
 		p->held_member = r->own_member;
 		p->old_hold_nonce = r->hold_nonce;
 	} else if (vmp_timers_static(c)) {
@@ -658,7 +667,7 @@ static void on_promote(struct vmp_step *s, struct vmp_pair *p, const struct vmp_
 	bool force = ev->type == VMP_EV_FORCE;
 
 	if (p->role == VMP_ROLE_HOLDING) {	/* T4 */
-		vmp_op_answer(s, ev->op, 0, VMP_REASON_NONE);
+		vmp_op_answer(s, ev->op, p->on_run ? 0 : -EIO, p->on_run ? VMP_REASON_NONE : VMP_REASON_PERSIST);
 		return;
 	}
 	if (!p->hosted) {
@@ -789,10 +798,9 @@ static void on_clock_jump(struct vmp_step *s)
 
 	memset(c->sent_seq, 0, sizeof c->sent_seq);
 	c->renew_ns = 0;
-	for (i = 0; i < c->n_pairs; i++) {
+	for (i = 0; i < c->n_pairs; i++) {	/* before any write, whose failure drops what comes after it */
 		struct vmp_pair *p = &c->pair[i];
 
-		vmp_attempt_end(s, p, VMP_REASON_LEASE, true);
 		if (p->role == VMP_ROLE_HOLDING) {
 			memset(p->ack, 0, sizeof p->ack);
 			p->carry_ns = p->hold_end_ns = 0;
@@ -800,18 +808,21 @@ static void on_clock_jump(struct vmp_step *s)
 			vmp_note(s, p, VMP_NOTE_LAPSED, p->epoch, 0, 0);
 		}
 	}
+	for (i = 0; i < c->n_pairs; i++)
+		vmp_attempt_end(s, &c->pair[i], VMP_REASON_LEASE, true);
 }
 
 static void on_fenced(struct vmp_step *s, const struct vmp_event *ev)
 {
 	struct vmp_core *c = s->c;
-	unsigned int i, v = vmp_voter_idx(c, ev->node);
+	struct vmp_peer *peer = vmp_peer_of(c, ev->node);
+	unsigned int i;
 
-	if (v == VMP_MAX_VOTERS || v == c->self || !ev->member)
+	if (!peer || ev->node == c->node || !ev->member)
 		return;		/* R3: a proof by node name alone is refused */
-	c->peer[v].fenced_boot = ev->member;
-	if (c->peer[v].boot == ev->member || !c->peer[v].boot)
-		c->peer[v].left_out = true;
+	peer->fenced_boot = ev->member;
+	if (peer->boot == ev->member || !peer->boot)
+		peer->left_out = true;
 	for (i = 0; i < c->n_pairs; i++)
 		vmp_pair_run(s, &c->pair[i]);
 }
@@ -1105,7 +1116,7 @@ int vmp_core_record(const struct vmp_core *c, uint64_t pair, struct vmp_record *
 	ret->promised = p->reg.promised;
 	ret->state = p->reg.state;
 	ret->own = p->own;
-	ret->own_epoch = p->epoch;
+	ret->own_epoch = p->id == VMP_PAIR_VOTERS ? c->rec.forgot : p->epoch;
 	ret->own_member = p->held_member;
 	ret->released = p->released;
 	ret->epoch_seen = p->epoch_seen;

@@ -236,7 +236,7 @@ struct vmp_record {
 	struct vmp_promised promised;
 	struct vmp_state state;
 	struct vmp_state own;	/* newest state this node put as holder (role establishing or holding) */
-	uint64_t own_epoch;	/* epoch held */
+	uint64_t own_epoch;	/* epoch held; of the pair `voters`: rec.forgot */
 	uint64_t own_member;	/* member held with */
 	uint64_t released;	/* highest own epoch released: never resumed (R1) */
 	uint64_t epoch_seen;	/* highest epoch used or seen (C1) */
@@ -551,7 +551,7 @@ struct vmp_peer {		/* per voter index */
 
 struct vmp_recovery {		/* section 11 */
 	bool abstaining, waited, cold_allowed, no_disk;
-	uint64_t forgot;	/* version that was not settled when the abstention ended: not counted as one of the old set (M2) */
+	uint64_t forgot;	/* version that was not settled when the abstention ended: until one is, not counted as one of the old set (M2) */
 	uint64_t until_ns;	/* end of the wait (X2) */
 	uint64_t nonce, next_ns;
 	uint8_t tables;		/* voters whose complete table came for this nonce */
@@ -581,7 +581,7 @@ struct vmp_change {		/* section 12: a change of the voter set driven by this nod
 	uint64_t next_ns, wait_ns;
 	uint8_t granted;	/* bit per voter of the configuration */
 	/* bit per voter of `all`, which is old and next together */
-	uint8_t ok, abstained, merged, marked, left_out;
+	uint8_t ok, abstained, merged, marked;
 	uint64_t parts[VMP_MAX_VOTERS];
 	struct vmp_config old, next, all;
 	struct vmp_request req;
@@ -637,6 +637,7 @@ struct vmp_core {
 	uint64_t fault_pair;	/* after -ENOTRECOVERABLE: the pair and its transition */
 	uint8_t fault_from, fault_to;
 	struct vmp_peer peer[VMP_MAX_VOTERS];
+	struct vmp_peer parted;	/* while the current version is not settled: the voter that it removes */
 	struct vmp_recovery rec;
 	struct vmp_change change;
 	struct vmp_bar bar[VMP_MAX_VOTERS];

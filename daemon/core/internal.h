@@ -165,6 +165,8 @@ void vmp_on_config_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *ms
 void vmp_on_states(struct vmp_step *s, unsigned int v, const struct vmp_msg_table *t);
 void vmp_on_states_ok(struct vmp_step *s, uint8_t from, const struct vmp_msg *msg);
 void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev);
+struct vmp_peer *vmp_peer_of(struct vmp_core *c, uint8_t node);	/* NULL: no voter of the set, nor of the one it was proposed on */
+bool vmp_set_waits(const struct vmp_core *c);	/* M2: no claim and no put of this set is granted yet */
 void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g);
 void vmp_voters_refused(struct vmp_step *s, uint8_t from, const struct vmp_msg_refuse *r);
 void vmp_voters_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_put_ok *ok);

@@ -58,7 +58,7 @@ void vmp_table_send(struct vmp_step *s, uint8_t to, enum vmp_msg_type type, uint
 			msg->u.table.parts = parts;
 			/* a receiver takes no COLD that did not wait: thus none of a voter without a disk copy */
 			msg->u.table.waited = (c->rec.waited && !c->rec.no_disk && type == VMP_MSG_COLD) ||
-					      (!c->rec.abstaining && (type != VMP_MSG_CONFIG_OK || c->rec.forgot != c->config.version));
+					      (!c->rec.abstaining && (type != VMP_MSG_CONFIG_OK || !c->rec.forgot));
 			msg->u.table.config = c->config;
 			if (!c->config.version)
 				wish_put(c, &msg->u.table.config);

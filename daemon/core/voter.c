@@ -187,7 +187,7 @@ void vmp_guard_tell(struct vmp_step *s, struct vmp_pair *p)
 	const struct vmp_promised *pr = &p->reg.promised;
 	bool there = vmp_peer_alive(c, vmp_voter_idx(c, pr->node), s->now);
 
-	if (p->guard_ns != VMP_NEVER || pr->released || !pr->boot || c->rec.abstaining || (there && s->now < p->told_ns))
+	if (p->guard_ns != VMP_NEVER || pr->released || c->rec.abstaining || (there && s->now < p->told_ns))
 		return;
 	p->told_ns = s->now + 2 * c->lease_ns;
 	if (there)

@@ -86,6 +86,29 @@ bool vmp_voter_old_or_new(const struct vmp_core *c, uint8_t node, uint64_t id)
 	return has(&c->config, &voter) || (!vmp_settled(c) && has(&c->previous, &voter));
 }
 
+/* What is known of a voter of this set or, while that is not settled, of the one before it. */
+struct vmp_peer *vmp_peer_of(struct vmp_core *c, uint8_t node)
+{
+	unsigned int v = idx_of(&c->config, node);
+
+	if (v != NONE)
+		return &c->peer[v];
+	return !c->settled && idx_of(&c->previous, node) != NONE ? &c->parted : NULL;
+}
+
+/* Who reads while the set is not settled may have recovered by our answer and not be heard since. Left out of a settled one, it would be a
+ * majority by itself, as we are. */
+static void left_out_check(struct vmp_step *s)
+{
+	struct vmp_core *c = s->c;
+	unsigned int v;
+
+	for (v = 0; v < c->config.n; v++) {
+		if (c->peer[v].boot)
+			vmp_left_out_end(s, v, c->peer[v].boot);
+	}
+}
+
 static void change_again(struct vmp_step *s, uint64_t after);
 
 /* --- adopting (M3) ------------------------------------------------------------------------------------------------------ */
@@ -141,7 +164,7 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 	struct vmp_core *c = s->c;
 	struct vmp_config was = c->config;
 	bool joined, static_was = was.version && was.n < 3;
-	unsigned int i;
+	unsigned int i, v;
 
 	for (i = 0; i < c->n_pairs; i++) {
 		struct vmp_pair *p = &c->pair[i];
@@ -150,6 +173,16 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 		vmp_max(&p->carry_ns, vmp_lease_end(c, p));
 	}
 	joined = c->self == VMP_MAX_VOTERS;
+	if (vmp_settled(c))
+		c->rec.forgot = 0;
+	for (v = 0; v < previous->n && has(config, &previous->voter[v]); v++)
+		;
+	if (settled || v == previous->n)
+		c->parted = (struct vmp_peer){ 0 };
+	else if (has(&was, &previous->voter[v]))
+		c->parted = c->peer[idx_of(&was, previous->voter[v].node)];
+	else if (!has(&c->previous, &previous->voter[v]))
+		c->parted = (struct vmp_peer){ 0 };
 	c->previous = *previous;
 	vmp_set_config(c, config);
 	renumber(s, &was);
@@ -165,6 +198,10 @@ static void adopt(struct vmp_step *s, const struct vmp_config *config, const str
 
 		if (!vmp_pair_reserved(p->id) && p->role == VMP_ROLE_NONE && was.n >= 3)
 			vmp_release_claims(c, p);
+	}
+	if (c->settled) {
+		c->rec.forgot = 0;
+		left_out_check(s);
 	}
 	c->finish_ns = s->now + 2 * c->lease_ns + vmp_jitter(c, 0, 2 * c->lease_ns);
 	c->members_changed = true;
@@ -285,6 +322,8 @@ static void settle(struct vmp_step *s)
 	if (c->settled || !vmp_settled(c))
 		return;
 	c->settled = true;
+	c->rec.forgot = 0;
+	c->parted = (struct vmp_peer){ 0 };
 	c->from_static = false;
 	c->renew_ok = c->config.n < 3 && c->self != VMP_MAX_VOTERS;
 	for (i = 0; i < c->n_pairs; i++) {
@@ -294,6 +333,7 @@ static void settle(struct vmp_step *s)
 			p->guard_ns = s->now + c->lease_ns;
 	}
 	vmp_note(s, NULL, VMP_NOTE_CONFIG, c->config.version, c->config.n, 1);
+	left_out_check(s);
 }
 
 static void change_end(struct vmp_step *s, int rc, enum vmp_reason reason)
@@ -386,21 +426,37 @@ static void claim(struct vmp_step *s)
 	claim_send(s);
 }
 
-/* m of a set; with fewer than three a fenced voter is left out (T1). */
-static bool enough(const struct vmp_change *ch, const struct vmp_config *set, uint8_t mask)
+/*
+ * m of a set, of which the mask names voters by their places in `in`; with fewer than three a fenced voter is left out (T1). One that is back
+ * has forgotten what it was promised and told, so it grants nothing and does not count for the old set. But it may recover by our answer to
+ * its read, and a set that becomes settled has to have told it what was handed over.
+ */
+static bool most_of(struct vmp_core *c, const struct vmp_config *set, const struct vmp_config *in, uint8_t mask, bool back)
 {
 	unsigned int v, k, n = 0, have = 0;
 
 	for (v = 0; v < set->n; v++) {
-		k = idx_of(&ch->all, set->voter[v].node);
-		if (k == NONE || (set->n < 3 && (ch->left_out >> k & 1)))
+		const struct vmp_peer *peer = set->n < 3 ? vmp_peer_of(c, set->voter[v].node) : NULL;
+
+		if (peer && peer->left_out && !(back && peer->boot && peer->boot != peer->fenced_boot))
 			continue;
+		k = idx_of(in, set->voter[v].node);
 		n++;
-		have += mask >> k & 1;
+		have += k != NONE && (mask >> k & 1);
 	}
-	if (set->n >= 3)
-		n = set->n;
 	return have >= n / 2 + 1;
+}
+
+static bool old_enough(struct vmp_core *c)
+{
+	const struct vmp_change *ch = &c->change;
+
+	return most_of(c, &ch->old, &ch->all, ch->ok & ~ch->abstained, false);
+}
+
+static bool new_enough(struct vmp_core *c, uint8_t mask)
+{
+	return most_of(c, &c->change.next, &c->change.all, mask, true);
 }
 
 static void config_send(struct vmp_step *s)
@@ -411,7 +467,7 @@ static void config_send(struct vmp_step *s)
 	unsigned int v;
 
 	msg = vmp_msg_new(s, VMP_MSG_CONFIG);
-	msg->u.config.chosen = enough(ch, &ch->old, ch->ok & ~ch->abstained);
+	msg->u.config.chosen = old_enough(c);
 	msg->u.config.config = ch->next;
 	msg->u.config.previous = ch->old;
 	msg->u.config.epoch = ch->epoch;
@@ -462,12 +518,7 @@ static void propose(struct vmp_step *s)
 	ch->all = ch->old;
 	for (v = 0; v < ch->next.n; v++)
 		insert(&ch->all, &ch->next.voter[v]);
-	ch->left_out = ch->ok = ch->merged = ch->marked = 0;
-	for (v = 0; v < ch->all.n; v++) {
-		k = vmp_voter_idx(c, ch->all.voter[v].node);
-		if (k != VMP_MAX_VOTERS && c->peer[k].left_out)
-			ch->left_out |= 1u << v;
-	}
+	ch->ok = ch->merged = ch->marked = 0;
 	memset(ch->parts, 0, sizeof ch->parts);
 	if (pr->epoch < ch->epoch)
 		*pr = (struct vmp_promised){ .epoch = ch->epoch, .boot = c->boot, .node = c->node };
@@ -517,7 +568,7 @@ static bool old_answered(struct vmp_step *s)
 
 	for (v = 0; v < ch->old.n; v++)
 		all |= 1u << idx_of(&ch->all, ch->old.voter[v].node);
-	if (enough(ch, &ch->old, ch->ok & ~ch->abstained))
+	if (old_enough(c))
 		return true;
 	if (all & ~ch->ok)
 		return false;
@@ -538,12 +589,12 @@ static void progress(struct vmp_step *s)
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
 
-	if (ch->phase == VMP_CH_PROPOSE && c->config.version == ch->epoch && enough(ch, &ch->next, ch->ok) && old_answered(s)) {
+	if (ch->phase == VMP_CH_PROPOSE && c->config.version == ch->epoch && new_enough(c, ch->ok) && old_answered(s)) {
 		ch->phase = VMP_CH_HAND;	/* (1) done */
 		if (!BUG(c, VOTERS_NO_STATES))
 			states_send(s);
 	}
-	if (ch->phase == VMP_CH_HAND && (enough(ch, &ch->next, ch->merged) || BUG(c, VOTERS_NO_STATES))) {
+	if (ch->phase == VMP_CH_HAND && (new_enough(c, ch->merged) || BUG(c, VOTERS_NO_STATES))) {
 		ch->phase = VMP_CH_WAIT;	/* (2) done */
 		ch->wait_ns = s->now + c->lease_ns * 1000 / (1000 - c->rho_permille);
 		if (BUG(c, VOTERS_NO_WAIT))
@@ -683,17 +734,20 @@ void vmp_on_voters(struct vmp_step *s, const struct vmp_event *ev)
 }
 
 /* By m of this set, also of one that is not settled, which who is left has to be able to finish: what such a set lacks is asked for then (M2). */
-static bool granted(const struct vmp_core *c)
+static bool granted(struct vmp_core *c)
 {
-	unsigned int v, n = 0, have = 0;
+	return most_of(c, &c->config, &c->config, c->change.granted, false);
+}
 
-	for (v = 0; v < c->config.n; v++) {
-		if (vmp_timers_static(c) && c->peer[v].left_out)
-			continue;
-		n++;
-		have += c->change.granted >> v & 1;
-	}
-	return have >= n / 2 + 1;
+/*
+ * A set of one that was proposed on two can do nothing by itself before the other one has left the old set, or was fenced: there it could
+ * in turn be a majority by itself, once this node has been fenced.
+ */
+bool vmp_set_waits(const struct vmp_core *c)
+{
+	const struct vmp_change *ch = &c->change;
+
+	return !c->settled && c->config.n == 1 && c->previous.n == 2 && (ch->phase < VMP_CH_HAND || ch->epoch != c->config.version);
 }
 
 void vmp_voters_granted(struct vmp_step *s, unsigned int v, const struct vmp_msg_grant *g)
@@ -820,7 +874,7 @@ void vmp_voters_put_ok(struct vmp_step *s, unsigned int v, const struct vmp_msg_
 	if (ch->phase != VMP_CH_MARK || ok->epoch != ch->epoch || k == NONE)
 		return;
 	ch->marked |= 1u << k;
-	if (!enough(ch, &ch->next, ch->marked))
+	if (!new_enough(c, ch->marked))
 		return;
 	if (already(c))
 		change_end(s, 0, VMP_REASON_NONE);

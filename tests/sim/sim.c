@@ -465,13 +465,17 @@ static void relay_caught(unsigned int i, unsigned int p)
 	}
 }
 
-/* Whether the nodes of the mask are m of a voter set as node i counts it: with n < 3 a fenced voter is left out (T1). */
+/* Whether the nodes of the mask are m of a voter set as node i counts it: with n < 3 a fenced voter is left out (T1), and, until it has recovered by
+ * asking the other one, may know nothing. */
 static bool majority_of(unsigned int i, const struct vmp_config *set, unsigned int mask)
 {
 	unsigned int v, n = set->n, have = 0;
 
 	for (v = 0; v < set->n; v++) {
-		if (set->n < 3 && set == &W.node[i].core.config && W.node[i].core.peer[v].left_out)
+		const struct sim_node *y = &W.node[set->voter[v].node - 1];
+		const struct vmp_peer *peer = &W.node[i].core.peer[v];
+
+		if (set->n < 3 && set == &W.node[i].core.config && (peer->left_out || (peer->fenced_boot && (!y->up || y->core.rec.abstaining))))
 			n--;
 		else
 			have += mask >> (set->voter[v].node - 1) & 1;
@@ -484,6 +488,9 @@ static bool majority(unsigned int i, unsigned int mask)
 {
 	const struct vmp_core *c = &W.node[i].core;
 
+	/* but one of one voter, which is a majority whatever the two before it say */
+	if (!c->settled && c->config.n == 1 && c->previous.n == 2 && c->change.phase < VMP_CH_HAND)
+		return majority_of(i, &c->previous, mask);
 	return majority_of(i, &c->config, mask) || (c->previous.n && majority_of(i, &c->previous, mask));
 }
 

@@ -236,9 +236,9 @@ static void world_new(unsigned int n, bool fresh)
 	world_some(n, fresh ? 0 : n);
 }
 
-static void world_run(uint64_t ms)
+static void world_run_us(uint64_t us)
 {
-	uint64_t end = world.now + ms * WORLD_MS;
+	uint64_t end = world.now + us * (WORLD_MS / 1000);
 
 	for (;;) {
 		uint64_t at = world.n_queue ? world.queue[0].at : VMP_NEVER;
@@ -270,6 +270,23 @@ static void world_run(uint64_t ms)
 		}
 	}
 	world.now = end;
+}
+
+static void world_run(uint64_t ms)
+{
+	world_run_us(ms * 1000);
+}
+
+/* What this node has sent is lost, as far as it is on its way still. */
+static inline void world_lose(unsigned int from)
+{
+	unsigned int i, k = 0;
+
+	for (i = 0; i < world.n_queue; i++) {
+		if (world.queue[i].ev.type != VMP_EV_MSG || world.queue[i].ev.node != from || world.queue[i].to == from)
+			world.queue[k++] = world.queue[i];
+	}
+	world.n_queue = k;
 }
 
 static void world_cut(unsigned int a, unsigned int b, bool on)
