@@ -51,7 +51,7 @@ static uint64_t bugs;
 #define BUG(name) false
 #endif
 
-enum qtype { Q_TICK, Q_MSG, Q_CLOSED, Q_RELAY_READY, Q_IN_SYNC, Q_MEMBER, Q_RESUME, Q_START, Q_VM, Q_FAULT, Q_HEAL, Q_CLIENT, Q_REPL,
+enum qtype { Q_TICK, Q_MSG, Q_CLOSED, Q_RELAY_READY, Q_IN_SYNC, Q_MEMBER, Q_RESUME, Q_START, Q_VM, Q_FAULT, Q_HEAL, Q_FENCE, Q_CLIENT, Q_REPL,
 	     Q_CONFIRM, Q_RELAY, Q_MANAGER, Q_FLUSH, Q_STORE, Q_VOTERS, Q_BAR, Q_QUIET };
 
 struct item {
@@ -961,6 +961,32 @@ static void check_alone(unsigned int i, unsigned int p, uint64_t epoch)
 	W.alone_seq[p] = cp->own.seq;
 }
 
+static void heal(void)
+{
+	memset(W.cut, 0, sizeof W.cut);
+}
+
+static void cut_off(unsigned int i)
+{
+	unsigned int k, j;
+
+	heal();
+	for (k = 0; k < W.n; k++) {
+		for (j = 0; j < W.n; j++)
+			W.cut[k][j] = (k == i) != (j == i);
+	}
+	say("node %u cut off", i + 1);
+	push((struct item){ .at = W.now + rnd_to(250 * MS), .type = Q_HEAL });
+}
+
+/* When a voter set has been adopted and nobody has been told yet; half of the time the node is fenced. */
+static void cut_in_change(unsigned int i)
+{
+	cut_off(i);
+	if (chance(5000))
+		push((struct item){ .at = W.now + rnd_to(150 * MS), .type = Q_FENCE, .node = (uint8_t)i, .gen = W.node[i].gen });
+}
+
 /* --- one step of one node --------------------------------------------------------------------------------------------------------- */
 static void act_mode(unsigned int i, unsigned int p, const struct vmp_action *a)
 {
@@ -1091,6 +1117,8 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 			}
 			if (a->type == VMP_ACT_PERSIST_CONFIG) {
 				vmp_core_config(&x->core, &x->config, &x->previous);
+				if (!x->core.settled && !W.quiet && !W.starting && chance(1000))
+					cut_in_change(i);
 			} else if (!vmp_core_record(&x->core, a->pair, &rec)) {
 				x->run[p] = rec;
 				x->has_run[p] = true;
@@ -1236,9 +1264,18 @@ static void step(unsigned int i, struct vmp_event *ev)
 }
 
 /* --- the world's will ---------------------------------------------------------------------------------------------------------------- */
-static void heal(void)
+/* R3: a node is fenced, by boot: everybody hears of it. A slow fence agent tells it when the node is back. */
+static void fence(unsigned int i)
 {
-	memset(W.cut, 0, sizeof W.cut);
+	uint64_t boot = W.node[i].boot;
+	unsigned int k;
+
+	host_crash(i);
+	push((struct item){ .at = W.now + rnd_to(100 * MS), .type = Q_START, .node = (uint8_t)i, .a = 1 });
+	for (k = 0; k < W.n; k++) {
+		if (k != i)
+			push((struct item){ .at = W.now + rnd_to(150 * MS), .type = Q_FAULT, .node = (uint8_t)k, .from = (uint8_t)i, .a = boot, .b = 1 });
+	}
 }
 
 static void fault(void)
@@ -1279,13 +1316,7 @@ static void fault(void)
 		break;
 	case 5:
 	case 6:		/* partition */
-		heal();
-		for (k = 0; k < W.n; k++) {
-			for (j = 0; j < W.n; j++)
-				W.cut[k][j] = (k == i) != (j == i);
-		}
-		say("node %u cut off", i + 1);
-		push((struct item){ .at = W.now + rnd_to(250 * MS), .type = Q_HEAL });
+		cut_off(i);
 		break;
 	case 7:		/* one way, or one link */
 		j = (unsigned int)rnd_to(W.n);
@@ -1324,16 +1355,7 @@ static void fault(void)
 		} else if (chance(3000)) {
 			event(i, (struct vmp_event){ .type = VMP_EV_PEER_LINK, .pair = pair_id[p], .on = false, .ready = true });
 		} else {
-			/* R3: a node is fenced, by boot: everybody hears of it. A slow fence agent tells it when the node is back. */
-			uint64_t boot = x->boot;
-
-			host_crash(i);
-			push((struct item){ .at = W.now + rnd_to(100 * MS), .type = Q_START, .node = (uint8_t)i, .a = 1 });
-			for (k = 0; k < W.n; k++) {
-				if (k != i)
-					push((struct item){ .at = W.now + rnd_to(150 * MS), .type = Q_FAULT, .node = (uint8_t)k, .from = (uint8_t)i,
-							    .a = boot, .b = 1 });
-			}
+			fence(i);
 		}
 		break;
 	}
@@ -1517,6 +1539,10 @@ static void handle(struct item *it)
 		return;
 	case Q_HEAL:
 		heal();
+		return;
+	case Q_FENCE:
+		if (it->gen == x->gen && x->up && !W.quiet)
+			fence(it->node);
 		return;
 	case Q_CLIENT:
 		for (k = 0; k < W.n; k++) {
