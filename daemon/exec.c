@@ -103,7 +103,7 @@ static void feed_closed(struct vmp_daemon *d, uint64_t pair, uint64_t epoch, uin
 	vmp_exec_feed(d, &ev);
 }
 
-static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
+static int do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
 {
 	uint64_t lease_end = vmp_core_lease_end(&d->core, a->pair);
 	int r;
@@ -116,7 +116,7 @@ static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp
 		m->entry_until_ns = a->expiry_ns;
 		vmp_member_entry_stored(m);
 		role_page(d, m, a->epoch, a->expiry_ns);
-		return;
+		return 0;
 	}
 	binding_log(d, "close", m, a->epoch, 0);
 	role_page(d, m, a->epoch, 0);
@@ -125,16 +125,15 @@ static void do_open(struct vmp_daemon *d, struct vmp_member *m, const struct vmp
 	if (r != -ETIME && r != -EBUSY && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 		vmp_log(LOG_ERR, "%s: entry cannot be opened for epoch %llu: %s", m->name, (unsigned long long)a->epoch,
 			strerror(-r));
+	return r;
 }
 
-static void do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
+static int do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct vmp_action *a)
 {
 	int r;
 
-	if (!m->gate_open || m->open_epoch != a->epoch) {
-		do_open(d, m, a); /* an open that failed (port being repaired, late) is made up for */
-		return;
-	}
+	if (!m->gate_open || m->open_epoch != a->epoch)
+		return do_open(d, m, a); /* an open that failed (port being repaired, late) is made up for */
 	binding_log(d, "refresh", m, a->epoch, a->expiry_ns);
 	r = vmp_gate_refresh(d->gate, a->pair, a->epoch, a->expiry_ns, vmp_core_lease_end(&d->core, a->pair));
 	if (r == 0 && m->entry_until_ns <= vmp_now_ns())
@@ -146,6 +145,7 @@ static void do_refresh(struct vmp_daemon *d, struct vmp_member *m, const struct 
 	if (r < 0 && r != -ETIME && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 		vmp_log(LOG_ERR, "%s: entry cannot be refreshed for epoch %llu: %s", m->name, (unsigned long long)a->epoch,
 			strerror(-r));
+	return r;
 }
 
 static void try_close(struct vmp_daemon *d, struct vmp_member *m)
@@ -153,6 +153,8 @@ static void try_close(struct vmp_daemon *d, struct vmp_member *m)
 	uint64_t op = m->close_op;
 	int r = vmp_gate_close(d->gate, m->id, m->close_epoch);
 
+	if (r == -ENOENT)
+		r = vmp_gate_close_leftover(d->gate, m->name);
 	vmp_member_entry_stored(m);
 	m->gate_open = false;
 	m->close_again = false;
@@ -385,6 +387,7 @@ static void do_role(struct vmp_daemon *d, const struct vmp_action *a)
 static void act(struct vmp_daemon *d)
 {
 	struct vmp_event failed = { .type = VMP_EV_COUNT };
+	uint64_t unstored = 0;
 
 	for (unsigned i = 0; i < d->out.n_actions; i++) {
 		const struct vmp_action *a = &d->out.action[i];
@@ -401,15 +404,14 @@ static void act(struct vmp_daemon *d)
 			r = do_persist_config(d);
 			break;
 		case VMP_ACT_SEND:
-			do_send(d, a);
+			if (!vmp_action_lapses(&d->out, a, unstored))
+				do_send(d, a);
 			break;
 		case VMP_ACT_ENTRY_OPEN:
 		case VMP_ACT_ENTRY_REFRESH:
 			m = vmp_member_by_id(d, a->pair);
-			if (m && a->type == VMP_ACT_ENTRY_OPEN)
-				do_open(d, m, a);
-			else if (m)
-				do_refresh(d, m, a);
+			if (!m || (a->type == VMP_ACT_ENTRY_OPEN ? do_open(d, m, a) : do_refresh(d, m, a)) < 0)
+				unstored = a->pair;
 			break;
 		case VMP_ACT_ENTRY_CLOSE:
 			m = vmp_member_by_id(d, a->pair);

@@ -78,7 +78,7 @@ static bool endless(const struct vmp_daemon *d, struct vmp_node_view *nv)
 	if (!d->core_up || d->as_witness)
 		return false;
 	vmp_core_node_view(&d->core, vmp_now_ns(), nv);
-	return nv->endless && nv->n > 1;
+	return nv->endless && (nv->n > 1 || nv->parted);
 }
 
 /* --- file ------------------------------------------------------------------------------------------------------------------ */
@@ -257,6 +257,12 @@ void vmp_fencing_slow(struct vmp_daemon *d)
 		if (p)
 			look(d, p, nv.heard_ns[v], now);
 	}
+	if (nv.parted && nv.parted != d->node) {
+		struct vmp_fencing_peer *p = get(d, nv.parted);
+
+		if (p)
+			look(d, p, nv.parted_heard_ns, now);
+	}
 }
 
 void vmp_fencing_urgent(struct vmp_daemon *d, uint64_t until_ns)
@@ -369,6 +375,9 @@ void vmp_fencing_problems(const struct vmp_daemon *d, const struct vmp_node_view
 	const char *none = vmp_fencing_none(d);
 	char buf[400];
 
+	if (nv->waits)
+		json_array_append_new(problems, json_sprintf("%s is being removed from the voter set and has not answered: pairs of this node answer nothing "
+							     "that it does not have before it does, or is fenced", vmp_node_name(d, nv->parted)));
 	if (!nv->endless || nv->n < 2 || d->as_witness)
 		return;
 	if (nv->n == 2 && none)

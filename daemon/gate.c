@@ -570,6 +570,20 @@ int vmp_gate_port_addrs(struct vmp_gate *g, uint64_t pair_id, const struct vmp_g
 	return 0;
 }
 
+/* A port that was not taken over, or is not yet, may stand open under the word of the daemon before. */
+static int close_pinned(const struct vmp_gate *g, const char *name)
+{
+	CLEANUP_CLOSE int map = vmp_gate_pin_get(g->dir, name, "map");
+	uint64_t seen = UINT64_MAX;
+	int r;
+
+	if (map < 0 || !vmp_tcbpf_map_fits(map))
+		return 0;
+	r = vmp_tcbpf_map_set(map, 0);
+	r = r ? r : vmp_tcbpf_map_get(map, &seen);
+	return r ? r : seen ? -EIO : 0;
+}
+
 /* K4, first half: 0 in the word, and the kernel's own copy says so. */
 static int close_word(struct vmp_gate *g, struct slot *s, uint64_t epoch)
 {
@@ -577,7 +591,7 @@ static int close_word(struct vmp_gate *g, struct slot *s, uint64_t epoch)
 	int r;
 
 	if (!s->word)
-		return 0;
+		return close_pinned(g, s->name);
 	word_set(s->word, 0);
 	r = vmp_tcbpf_map_get(s->map_fd, &seen);
 	if (r < 0 || seen) {
@@ -632,8 +646,22 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
 			return -ENOSPC;
 		s->spec = s->s_spec = g->leftover[i].spec;
 		drop_leftover(g, pair_name);
+		(void)close_pinned(g, s->name); /* at once; what remains the worker removes */
 		submit(g, s, WANT_REMOVED, false);
 		return 0;
+	}
+	return -ENOENT;
+}
+
+int vmp_gate_close_leftover(struct vmp_gate *g, const char *pair_name)
+{
+	for (unsigned int i = 0; i < g->n_leftover; i++) {
+		int r;
+
+		if (strcmp(g->leftover[i].name, pair_name))
+			continue;
+		r = close_pinned(g, pair_name);
+		return r < 0 ? r : vmp_gate_forget(g, pair_name);
 	}
 	return -ENOENT;
 }

@@ -192,6 +192,8 @@ int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_ga
  */
 const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
 int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
+/* Closes it, confirmed (K4), and forgets it. -ENOENT: there is none of that name. */
+int vmp_gate_close_leftover(struct vmp_gate *g, const char *pair_name);
 
 /*
  * Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted; -ESTALE: epoch was closed already;

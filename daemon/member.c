@@ -289,14 +289,27 @@ void vmp_member_to_core(struct vmp_member *m)
 
 void vmp_member_core_started(struct vmp_daemon *d)
 {
+	const struct vmp_store_loaded *run = vmp_store_run(d->store);
+
 	for (unsigned i = 0; i < ARRAY_SIZE(d->members); i++) {
 		struct vmp_member *m = &d->members[i];
 
 		if (!m->used || m->phase == VMP_HOST_IDLE)
 			continue;
 		add_to_core(m);
-		m->core_running = m->core_ready = false;
+		/* Said in any case: the core may hold the pair since before, for a VM that has ended meanwhile (R2). */
+		m->core_running = m->member == 0;
+		m->core_ready = false;
 		vmp_member_to_core(m);
+	}
+	/* Held since before, by a VM that could not be taken over, and whose gate is closed: given up, or nobody else could serve it. */
+	for (unsigned i = 0; i < run->count; i++) {
+		struct vmp_event ev = { .type = VMP_EV_PAIR_REMOVE, .pair = run->record[i].pair };
+		struct vmp_pair_view v;
+
+		if (vmp_core_pair_view(&d->core, ev.pair, vmp_now_ns(), &v) == 0 && v.role == VMP_ROLE_HOLDING &&
+		    !vmp_member_by_id(d, ev.pair))
+			vmp_exec_feed(d, &ev);
 	}
 }
 

@@ -184,7 +184,7 @@ static void do_promote(struct vmp_daemon *d, uint64_t token, const char *pair, j
 		ocf(d, token, VMP_OCF_NOT_RUNNING, "the VM of this node does not run");
 		return;
 	}
-	if (vmp_member_view(m, &v) && v.role == VMP_ROLE_HOLDING) {
+	if (vmp_member_view(m, &v) && v.role == VMP_ROLE_HOLDING && v.on_run) {
 		m->told = VMP_TOLD_PROMOTED;
 		vmp_journal_add(d->journal, m->name, v.epoch, "agreed", "Pacemaker promotes %s, which is primary already", d->node_name);
 		vmp_member_changed(m);
@@ -633,6 +633,7 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 {
 	const char *what = get_text(msg, "what"), *name = get_text(msg, "node");
 	struct vmp_event ev = { .type = VMP_EV_VOTERS, .on = !strcmp(what, "add"), .deadline_ns = vmp_now_ns() + 20000 * ms_ns };
+	struct vmp_node_view nv = { .abstaining = false };
 	char reason[160], *end;
 
 	for (unsigned i = 0; i < d->n_nodes; i++)
@@ -665,7 +666,9 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 		vmp_exec_op(d, VMP_OP_VOTERS, token, &ev);
 		return;
 	}
-	if (!d->core_up || !d->core.rec.abstaining) {
+	if (d->core_up)
+		vmp_core_node_view(&d->core, vmp_now_ns(), &nv);
+	if (!nv.abstaining && (!nv.parted || nv.parted != ev.node)) {
 		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this voter has its memory: a lost disk matters only while a cold start waits for it", NULL);
 		return;
 	}

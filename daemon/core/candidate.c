@@ -407,6 +407,10 @@ void vmp_on_relay_ready(struct vmp_step *s, struct vmp_pair *p, uint64_t epoch)
 		st = p->own;		/* H5: carry on in the same mode, put the state again */
 		if (p->put.goal == VMP_PUT_NONE && p->mode == VMP_MODE_WAIT && !p->own.epoch)
 			st = p->reg.state;
+		/* The write at the end of an earlier re-claim failed, and a daemon before this one answered alone by what that had put. */
+		if (p->reg.state.holder == c->node && p->reg.state.holder_member == p->held_member && p->reg.state.epoch > p->epoch &&
+		    !p->reg.state.sync_node)
+			st.sync_node = st.sync_member = 0;
 		if (st.sync_node && vmp_barred(c, st.sync_node) && !BUG(c, BAR_GRANTED)) {
 			/* B1: nobody takes a state with that standby. D2, to alone, by this put: it cannot claim while it is barred. */
 			vmp_note(s, p, VMP_NOTE_STANDBY_LOST, st.sync_node, 0, 0);

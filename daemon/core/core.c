@@ -342,11 +342,6 @@ static void restore(struct vmp_core *c, const struct vmp_record *r, bool same_bo
 		p->mode = VMP_MODE_WAIT;
 		p->epoch = r->own_epoch;
 		p->own = r->own;
-		/* The write at the end of a re-claim failed: the own voter had taken what that put, which may be that nobody is in sync. */
-		if (r->state.holder == c->node && r->state.holder_member == r->own_member && r->state.epoch > r->own_epoch) {
-			p->own.sync_node = r->state.sync_node;
-			p->own.sync_member = r->state.sync_member;
-		}
 		p->held_member = r->own_member;
 		p->old_hold_nonce = r->hold_nonce;
 	} else if (vmp_timers_static(c)) {
@@ -831,6 +826,12 @@ static void on_lost_disks(struct vmp_step *s, const struct vmp_event *ev)	/* X5 
 {
 	unsigned int v = vmp_voter_idx(s->c, ev->node);
 
+	if (v == VMP_MAX_VOTERS && vmp_peer_of(s->c, ev->node)) {	/* M2 (1): of the old set, and not in the new one */
+		s->c->parted.lost = true;
+		vmp_op_answer(s, ev->op, 0, VMP_REASON_NONE);
+		vmp_voters_run(s);
+		return;
+	}
 	/* a voter that works has lost nothing */
 	if (v == VMP_MAX_VOTERS || v == s->c->self || !s->c->rec.abstaining ||
 	    (vmp_peer_alive(s->c, v, s->now) && !s->c->peer[v].abstaining)) {
@@ -997,6 +998,13 @@ bool vmp_action_stands(struct vmp_action *a)
 		a->code = VMP_REASON_PERSIST;
 	}
 	return a->type == VMP_ACT_OP_DONE || a->type == VMP_ACT_END_MEMBERS;	/* said once: nothing would say them again */
+}
+
+bool vmp_action_lapses(const struct vmp_out *out, const struct vmp_action *a, uint64_t unstored)
+{
+	const struct vmp_msg *msg = &out->msg[a->msg];
+
+	return unstored && a->type == VMP_ACT_SEND && msg->type == VMP_MSG_UNHOLD && msg->u.hold.pair == unstored;
 }
 
 int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out *out)
@@ -1187,6 +1195,7 @@ int vmp_core_pair_view(const struct vmp_core *c, uint64_t pair, uint64_t now_ns,
 	ret->reg = p->reg;
 	ret->primary = p->reg.state.holder;
 	ret->sync_node = p->reg.state.cold ? 0 : p->reg.state.sync_node;
+	ret->on_run = p->on_run;
 	ret->lease_end_ns = vmp_lease_end(c, p);
 	ret->hold_end_ns = p->role == VMP_ROLE_HOLDING ? p->hold_end_ns : 0;
 	ret->guard_ns = p->guard_ns;
@@ -1217,6 +1226,12 @@ void vmp_core_node_view(const struct vmp_core *c, uint64_t now_ns, struct vmp_no
 	ret->change = c->change.phase;
 	ret->change_node = c->change.requested ? c->change.node : 0;
 	ret->config = c->config;
+	for (v = 0; v < c->previous.n && !c->settled; v++) {
+		if (vmp_voter_idx(c, c->previous.voter[v].node) == VMP_MAX_VOTERS)
+			ret->parted = c->previous.voter[v].node;
+	}
+	ret->parted_heard_ns = c->parted.heard_ns;
+	ret->waits = vmp_set_waits(c);
 	for (v = 0; v < c->config.n; v++) {
 		ret->heard += vmp_peer_alive(c, v, now_ns);
 		ret->heard_ns[v] = c->peer[v].heard_ns;

@@ -18,6 +18,7 @@
  *  - the /run file is marked complete once vmp_core_run_complete() says so after a step's actions were done. Only a file so marked may
  *    be used for VMP_START_SAME_BOOT; a daemon that dies while it abstains starts again with VMP_START_NEW (X1, X2);
  *  - ENTRY_CLOSE, RELAY_FENCE are answered by CLOSED, RELAY_READY carrying the same epoch (and op);
+ *  - an ENTRY_OPEN or ENTRY_REFRESH that is refused is made up for by the next one; see vmp_action_lapses() for the rest of the list;
  *  - a failed VMP_ACT_PERSIST_CONFIG is a VMP_EV_PERSIST_FAILED with pair 0;
  *  - a SEND may name a node that is not a voter (yet, or any more); messages from such nodes are fed as well.
  *
@@ -546,6 +547,7 @@ struct vmp_peer {		/* per voter index */
 	uint64_t told_ns;	/* M3: last time it was told our configuration, or asked for its own */
 	uint64_t fenced_boot;	/* R3: verified as gone */
 	bool left_out;		/* T1: fenced and not yet recovered */
+	bool lost;		/* of `parted`: an operator says that its disk is (X5) */
 	bool abstaining;	/* its newest heartbeat says so */
 };
 
@@ -665,6 +667,12 @@ int vmp_core_step(struct vmp_core *c, const struct vmp_event *ev, struct vmp_out
 /* A write before this action has failed: is it done all the same? An answer is, as a failure (-EIO), and the end of the members. */
 bool vmp_action_stands(struct vmp_action *a);
 
+/*
+ * The store of an ENTRY_OPEN or ENTRY_REFRESH of pair `unstored` (0: none), earlier in this list, was refused: is this SEND left out? So is the
+ * one that ends a hold (H8): the gate may still go by the longer word that the hold was for.
+ */
+bool vmp_action_lapses(const struct vmp_out *out, const struct vmp_action *a, uint64_t unstored);
+
 /* Next instant at which a TICK is wanted. */
 uint64_t vmp_core_deadline(const struct vmp_core *c);
 
@@ -691,6 +699,7 @@ struct vmp_pair_view {
 	struct vmp_reg reg;		/* the own voter's register: newest state known here */
 	uint8_t primary;		/* node that the newest state names as holder, 0 none */
 	uint8_t sync_node;		/* in-sync standby of the newest state, 0 none */
+	bool on_run;			/* /run says that the pair is held here: without it no entry opens */
 	uint64_t lease_end_ns;		/* 0 when no lease */
 	uint64_t hold_end_ns;		/* H8: end of the hold taken by this holder, 0 none */
 	uint64_t guard_ns;
@@ -709,6 +718,9 @@ struct vmp_node_view {
 	bool settled;			/* M2 is through with this version */
 	uint8_t change;			/* enum vmp_change_phase: what this node does about the voter set */
 	uint8_t change_node;		/* node being added or removed by it, 0 none */
+	uint8_t parted;			/* voter that a version removes which is not settled, 0: none */
+	bool waits;			/* M2: nothing is granted before that one has left the old set, or is fenced */
+	uint64_t parted_heard_ns;
 	struct vmp_config config;
 	uint64_t heard_ns[VMP_MAX_VOTERS];	/* by voter index */
 	uint64_t boot[VMP_MAX_VOTERS];		/* that each said last; 0: not heard since this daemon started */

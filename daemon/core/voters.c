@@ -559,15 +559,19 @@ static void mark_send(struct vmp_step *s)
 }
 
 /* (1) for the old set: m of it that remember. When too many lost their memory in between, all of it, which is X5 for this one purpose:
- * disk copies may lag, so no member counts as in sync before its holder says so again. */
+ * disk copies may lag, so no member counts as in sync before its holder says so again. One that the set removes may be named as lost. */
 static bool old_answered(struct vmp_step *s)
 {
 	struct vmp_core *c = s->c;
 	struct vmp_change *ch = &c->change;
 	unsigned int v, i, all = 0;
 
-	for (v = 0; v < ch->old.n; v++)
-		all |= 1u << idx_of(&ch->all, ch->old.voter[v].node);
+	for (v = 0; v < ch->old.n; v++) {
+		const struct vmp_peer *peer = vmp_peer_of(c, ch->old.voter[v].node);
+
+		if (!peer || !peer->lost)
+			all |= 1u << idx_of(&ch->all, ch->old.voter[v].node);
+	}
 	if (old_enough(c))
 		return true;
 	if (all & ~ch->ok)

@@ -64,6 +64,7 @@ struct item {
 struct gate {		/* the kernel's word */
 	uint64_t expiry;
 	bool by_expiry;
+	bool refused;		/* the last store was: the next one is made up for it */
 };
 
 struct vm {
@@ -106,10 +107,10 @@ struct sim_node {
 	struct vm vm[MAX_P];
 	struct relay relay[MAX_P];
 	struct vmp_reg seen[MAX_R];		/* for "never fall" */
-	struct vmp_state ever[MAX_R];		/* newest state ever in the register, since the cold start of this number */
-	unsigned int ever_since[MAX_R];
+	struct vmp_state ever[MAX_R];		/* newest state ever in the register, but for what a cold start lost */
 	bool pending;
 	unsigned int pending_from;
+	uint64_t unstored;	/* vmp_action_lapses */
 	struct vmp_out rest;
 };
 
@@ -148,7 +149,6 @@ static struct world {
 	uint64_t forced[MAX_P];		/* contents that may open without everything: by force or after a cold start */
 	struct held_epoch held[MAX_P][256];
 	unsigned int n_held[MAX_P];
-	unsigned int cold_starts;
 	uint64_t alone_epoch[MAX_P];	/* check_alone has found a majority to know this state */
 	uint64_t alone_seq[MAX_P];
 	uint64_t claims[MAX_P + 1][512];
@@ -852,12 +852,9 @@ static void check_node(unsigned int i)
 		    (now->state.epoch == was->state.epoch && now->state.seq < was->state.seq))
 			violate("registers-never-fall", "node %u pair %u", i + 1, p);
 		x->seen[p] = *now;
-		/* What a cold start lost it may say again: of the epochs it skips (I3) it may hit one that nobody remembers (seed 231477356). */
-		if (x->ever_since[p] != W.cold_starts || now->state.epoch > x->ever[p].epoch ||
-		    (now->state.epoch == x->ever[p].epoch && now->state.seq >= x->ever[p].seq)) {
+		if (now->state.epoch > x->ever[p].epoch ||
+		    (now->state.epoch == x->ever[p].epoch && now->state.seq >= x->ever[p].seq))
 			x->ever[p] = now->state;
-			x->ever_since[p] = W.cold_starts;
-		}
 	}
 	if (vmp_core_check(&x->core, &which))
 		violate("local", "node %u: local invariant %d", i + 1, which);
@@ -1029,8 +1026,9 @@ static void act_store(unsigned int i, unsigned int p, const struct vmp_action *a
 
 	if (BUG(EXPIRY_FROM_NOW))
 		value = local_at(x, W.now) + (a->expiry_ns - computed_at);
-	if (a->type == VMP_ACT_ENTRY_OPEN && local_at(x, W.now) < value)	/* a store that comes late opens nothing (K2) */
+	if ((a->type == VMP_ACT_ENTRY_OPEN || x->gate[p].refused) && local_at(x, W.now) < value)	/* a store that comes late opens nothing (K2) */
 		opening(i, p, a->epoch);
+	x->gate[p].refused = false;
 	if (value > vmp_core_lease_end(&x->core, a->pair) && !BUG(EXPIRY_FROM_NOW))
 		violate("expiry-within-lease", "node %u pair %u", i + 1, p);
 	gate_store(i, p, value);
@@ -1077,10 +1075,14 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 	struct vmp_event failed = { .type = VMP_EV_COUNT };
 	unsigned int k, v;
 
+	if (!from)
+		x->unstored = 0;
 	for (k = from; k < out->n_actions && !W.violation; k++) {
 		const struct vmp_action *a = &out->action[k];
 		unsigned int p = core_pair_no(a->pair);
 
+		if (vmp_action_lapses(out, a, x->unstored))
+			continue;
 		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[k]))
 			continue;
 		if (failed.type == VMP_EV_COUNT && !W.quiet && !W.starting && a->type != VMP_ACT_NOTE && chance(W.pause_mid)) {
@@ -1144,6 +1146,12 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
 		}
 		case VMP_ACT_ENTRY_OPEN:
 		case VMP_ACT_ENTRY_REFRESH:
+			if (!W.quiet && chance(100)) {	/* the gate is not ready, or being repaired */
+				say("node %u: store refused", i + 1);
+				x->unstored = a->pair;
+				x->gate[p].refused = true;
+				break;
+			}
 			act_store(i, p, a, computed_at);
 			break;
 		case VMP_ACT_ENTRY_CLOSE:
@@ -1210,14 +1218,20 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
  * fails and the rest of the list, which tells of it, is dropped. */
 static void see_cold_start(const struct vmp_out *out)
 {
-	unsigned int k, p;
+	unsigned int i, k, p;
 
 	for (k = 0; k < out->n_actions; k++) {
 		const struct vmp_action *a = &out->action[k];
 
 		if (a->type != VMP_ACT_NOTE || a->code != VMP_NOTE_RECOVERED || !a->b)
 			continue;
-		W.cold_starts++;
+		/* Of the epochs that a cold start skips (I3) it may hit one that nobody remembers (seed 231477356). */
+		for (i = 0; i < W.n; i++) {
+			struct sim_node *x = &W.node[i];
+
+			for (p = 0; p < MAX_R; p++)
+				x->ever[p] = x->up ? x->seen[p].state : x->has_disk[p] ? x->disk[p].state : (struct vmp_state){ 0 };
+		}
 		for (p = 0; p < W.n_pairs; p++) {
 			W.acked_from[p] = W.n_req;
 			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;

@@ -34,6 +34,7 @@ static struct world {
 	unsigned int op_reason[64];
 	unsigned int ended[WORLD_MAX + 1];	/* how often its members were to be ended (B3) */
 	bool fail_write[WORLD_MAX + 1], no_disk[WORLD_MAX + 1];
+	unsigned int refuse[WORLD_MAX + 1];	/* so many stores: the gate is not ready */
 	unsigned int fail_config[WORLD_MAX + 1], fail_holding[WORLD_MAX + 1];	/* so many writes: of the voter set, of records that say "holding" */
 	struct world_item queue[WORLD_QUEUE];
 	struct vmp_event ev;
@@ -71,6 +72,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 	struct vmp_out *out = &world.out;
 	struct vmp_event reply, failed = { .type = VMP_EV_COUNT };
 	struct vmp_record rec;
+	uint64_t unstored = 0;
 	unsigned int i, k;
 	int r;
 
@@ -86,7 +88,7 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 	for (i = 0; i < out->n_actions; i++) {
 		const struct vmp_action *a = &out->action[i];
 
-		if (failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[i]))
+		if ((failed.type != VMP_EV_COUNT && !vmp_action_stands(&out->action[i])) || vmp_action_lapses(out, a, unstored))
 			continue;
 		memset(&reply, 0, sizeof reply);
 		reply.pair = a->pair;
@@ -130,6 +132,11 @@ static int world_step(unsigned int node, const struct vmp_event *event)
 			break;
 		case VMP_ACT_ENTRY_OPEN:
 		case VMP_ACT_ENTRY_REFRESH:
+			if (world.refuse[node]) {
+				world.refuse[node]--;
+				unstored = a->pair;
+				break;
+			}
 			world.expiry[node] = a->expiry_ns;
 			break;
 		case VMP_ACT_ENTRY_CLOSE:

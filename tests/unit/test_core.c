@@ -1657,6 +1657,59 @@ static void who_is_back_in_an_unsettled_set_counts(void **state)
 	assert_false(world.core[1].peer[1].left_out || world.core[2].peer[0].left_out);
 }
 
+static void lost_disk(unsigned int at, unsigned int node, uint64_t op)
+{
+	world_event(at, (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = (uint8_t)node, .op = op });
+}
+
+/* Who is left of the old set has lost its memory in the middle of a change, and who is removed never comes back: its disk is waited for, or the
+ * operator's word that it is lost (X5). */
+static void a_removed_voter_can_be_named_as_lost(void **state)
+{
+	uint64_t boot;
+
+	(void)state;
+	pair_up(2);
+	boot = lose_node(2);
+	fenced(1, 2, boot);
+	world_run(300);
+	voters(1, 2, false, 2);
+	until(1, VMP_CH_WAIT);
+	world_down(1, true);
+	world_start(1, false);
+	world_run(1000);
+	fenced(1, 2, boot);
+	pair_on(1, 0x111);
+	world_run(3000);
+	assert_false(world.core[1].settled);
+	lost_disk(1, 2, 7);
+	assert_int_equal(world.op_rc[7], 0);
+	world_run(1000);
+	settled(1, 1);
+	promote(1, 8);
+	world_run(500);
+	assert_true(world_open(1));
+
+	pair_up(3);
+	lose_node(3);
+	world_run(300);
+	voters(1, 3, false, 2);
+	until(1, VMP_CH_WAIT);
+	world_down(1, true);
+	world_down(2, true);
+	world_start(1, false);
+	world_start(2, false);
+	world_run(3000);
+	assert_false(world.core[1].settled);
+	lost_disk(1, 3, 7);
+	lost_disk(2, 3, 7);
+	world_run(1000);
+	settled(1, 2);
+	settled(2, 2);
+	lost_disk(1, 3, 9);	/* nothing waits for it any more */
+	assert_int_not_equal(world.op_rc[9], 0);
+}
+
 /* A state that was handed over to both voters is all that tells of what 2 was promised in an earlier boot (seed 233537624). */
 static void a_promise_known_from_a_state_is_given_back(void **state)
 {
@@ -1726,6 +1779,35 @@ static void isolate(unsigned int node, bool on)
 
 	for (i = 1; i <= world.n; i++)
 		world_cut(node, i, on && i != node);
+}
+
+/* H8: a daemon that starts again ends the hold once the gate goes by an ordinary expiry, and not by having asked for that. */
+static void a_hold_is_not_ended_before_the_store(void **state)
+{
+	(void)state;
+	for (unsigned int refused = 0; refused < 2; refused++) {
+		uint64_t held;
+
+		pair_up(3);
+		world_event(1, (struct vmp_event){ .type = VMP_EV_HOLD, .ms = 300, .op = 2 });
+		world_run(5);
+		assert_int_equal(world.op_rc[2], 0);
+		held = world.expiry[1];
+		assert_true(held > world.now + 200 * WORLD_MS);
+		world_down(1, false);
+		world_run(10);
+		world_start(1, true);
+		world.refuse[1] = refused ? 1000 : 0;
+		pair_on(1, 0x11);
+		world_run(25);
+		assert_int_equal(world.expiry[1] < held, !refused);
+		world_down(1, false);	/* the gate goes by what it has */
+		for (unsigned int i = 0; i < 600; i++) {
+			world_run(1);
+			assert_false(world_open(1) && world_open(2));
+		}
+		assert_true(world_open(2));
+	}
 }
 
 /* B2: the holder is cut off and cannot be asked; it was granted a hold as well, which outlasts L. */
@@ -2013,9 +2095,11 @@ int main(void)
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
 		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
 		cmocka_unit_test(nobody_is_left_out_of_an_unsettled_set),
+		cmocka_unit_test(a_hold_is_not_ended_before_the_store),
 		cmocka_unit_test(a_set_of_one_waits_for_the_other),
 		cmocka_unit_test(a_fence_helps_a_change_under_way),
 		cmocka_unit_test(who_is_back_in_an_unsettled_set_counts),
+		cmocka_unit_test(a_removed_voter_can_be_named_as_lost),
 		cmocka_unit_test(a_promise_known_from_a_state_is_given_back),
 		cmocka_unit_test(config_write_fails), cmocka_unit_test(demoted_with_a_full_disk),
 		cmocka_unit_test(answered_though_a_write_failed), cmocka_unit_test(ended_though_a_write_failed), cmocka_unit_test(bar_waits_for_the_gate),

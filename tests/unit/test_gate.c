@@ -786,6 +786,44 @@ static void adoption(void **state)
 	assert_false(env_passes_out(e, guest));
 }
 
+/* Closed before anybody claimed the port, or while it is being taken over: the word of the daemon before is 0 then, too. */
+static void closed_before_it_is_ready(void **state)
+{
+	struct env *e = *state;
+	CLEANUP_CLOSE int guest = -1;
+	char reason[VMP_GATE_REASON] = "";
+	struct vmp_gate_spec sp;
+	int r;
+
+	env_add(e, P0, 0);
+	guest = env_guest("tap0");
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	env_gate_stop(e);
+	env_gate_start(e);
+	env_spec(&sp, 0);
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	r = vmp_gate_close(e->g, P0, EPOCH(1));
+	assert_true(r == 0 || r == -EINPROGRESS);
+	assert_false(env_passes_out(e, guest));
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	assert_int_equal(info(e, P0).expiry_ns, 0);
+	if (r)
+		assert_non_null(env_wait(e, VMP_GATE_EV_CLOSED));
+	assert_int_equal(vmp_gate_prepare(e->g, P0, EPOCH(2)), 0);	/* armed, and nothing passes */
+	assert_false(env_passes_out(e, guest));
+
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
+	env_gate_stop(e);
+	env_gate_start(e);
+	assert_true(env_passes_out(e, guest));
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(2)), -ENOENT);
+	assert_true(env_passes_out(e, guest));
+	assert_int_equal(vmp_gate_close_leftover(e->g, "pair.0"), 0);
+	assert_false(env_passes_out(e, guest));
+	assert_int_equal(vmp_gate_close_leftover(e->g, "pair.0"), -ENOENT);
+	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_GONE)->err, 0);
+}
+
 /* The program was changed while nobody watched: what is adopted must be ours. */
 static void adoption_of_tampered(void **state)
 {
@@ -910,6 +948,7 @@ int main(void)
 		T(tap_deleted),
 		T(tap_renamed),
 		T(adoption),
+		T(closed_before_it_is_ready),
 		T(adoption_of_tampered),
 		T(leaves_nothing),
 		T(foreign_load),
