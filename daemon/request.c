@@ -669,7 +669,7 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 	if (d->core_up)
 		vmp_core_node_view(&d->core, vmp_now_ns(), &nv);
 	if (!nv.abstaining && (!nv.parted || nv.parted != ev.node)) {
-		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this voter has its memory: a lost disk matters only while a cold start waits for it", NULL);
+		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this voter has its memory: a lost disk matters only while a cold start, or that voter's removal, waits for it", NULL);
 		return;
 	}
 	ev = (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = ev.node };
