@@ -917,7 +917,8 @@ int vmp_store_voter_get(const char *state_dir, struct vmp_store_voter *ret, bool
 	if (r != -ENOENT) {
 		if (r == 0)
 			*ret_created = false;
-		return r;
+		/* The daemon before may have died between rename and this; what is read may be said now, and has to outlive a power cut. */
+		return r ? r : dir_sync(state_dir);
 	}
 	do {
 		if (gnutls_rnd(GNUTLS_RND_NONCE, &v.voter, sizeof(v.voter)) != 0)

@@ -348,7 +348,7 @@ static void mode_run(struct vmp_step *s, struct vmp_pair *p)
 			return;
 		}
 		if (p->mode == VMP_MODE_WAIT && s->now < c->start_ns + c->lease_ns && v < c->config.n && !p->link_down &&
-		    (!c->peer[v].members_ns || (p->policy.relay && !p->caught_node)))
+		    (!c->peer[v].members_ns || !c->peer[v].heard_ns || (p->policy.relay && !p->caught_node)))
 			return;		/* H7: just resumed; give the standby the time to be heard */
 		/* Without a lease it is us who may be lost. A put that still reached a majority would only take the right to claim from the
 		 * standby there; nothing leaves here anyway. */

@@ -1781,6 +1781,29 @@ static void isolate(unsigned int node, bool on)
 		world_cut(node, i, on && i != node);
 }
 
+/* H7: which members the standby's node runs may be heard before that it lives. */
+static void a_resumed_holder_waits_for_its_standby(void **state)
+{
+	struct vmp_event ev = from(2, VMP_MSG_MEMBERS);
+
+	(void)state;
+	pair_up(3);
+	world_down(1, false);
+	world_cut(1, 2, true);
+	world_start(1, true);
+	pair_on(1, 0x11);
+	ev.msg.u.members.n = 1;
+	ev.msg.u.members.member[0] = (struct vmp_member_info){ .pair = P, .member = 0x22, .flags = VMP_MEMBER_RUNNING | VMP_MEMBER_READY };
+	world_event(1, ev);
+	world_run(5);
+	assert_true(world_open(1));
+	assert_int_equal(view(1).sync_node, 2);
+	world_cut(1, 2, false);
+	world_run(50);
+	assert_int_equal(view(1).sync_node, 2);
+	assert_int_equal(view(1).mode, VMP_MODE_SYNC);
+}
+
 /* H8: a daemon that starts again ends the hold once the gate goes by an ordinary expiry, and not by having asked for that. */
 static void a_hold_is_not_ended_before_the_store(void **state)
 {
@@ -2095,6 +2118,7 @@ int main(void)
 		cmocka_unit_test(proposer_lost), cmocka_unit_test(two_proposers), cmocka_unit_test(leases_are_waited_out),
 		cmocka_unit_test(states_are_handed_over), cmocka_unit_test(recovering_voter_does_not_count),
 		cmocka_unit_test(nobody_is_left_out_of_an_unsettled_set),
+		cmocka_unit_test(a_resumed_holder_waits_for_its_standby),
 		cmocka_unit_test(a_hold_is_not_ended_before_the_store),
 		cmocka_unit_test(a_set_of_one_waits_for_the_other),
 		cmocka_unit_test(a_fence_helps_a_change_under_way),
