@@ -107,7 +107,7 @@ struct sim_node {
 	struct vm vm[MAX_P];
 	struct relay relay[MAX_P];
 	struct vmp_reg seen[MAX_R];		/* for "never fall" */
-	struct vmp_state ever[MAX_R];		/* newest state ever in the register, but for what a cold start lost */
+	struct vmp_state ever[MAX_R];		/* newest state ever in the register */
 	bool pending;
 	unsigned int pending_from;
 	uint64_t unstored;	/* vmp_action_lapses */
@@ -852,8 +852,9 @@ static void check_node(unsigned int i)
 		    (now->state.epoch == was->state.epoch && now->state.seq < was->state.seq))
 			violate("registers-never-fall", "node %u pair %u", i + 1, p);
 		x->seen[p] = *now;
-		if (now->state.epoch > x->ever[p].epoch ||
-		    (now->state.epoch == x->ever[p].epoch && now->state.seq >= x->ever[p].seq))
+		/* Of the epochs that a cold start skips (I3) it may hit one that all disks have missed (seed 231477356): of another member, then. */
+		if (now->state.epoch > x->ever[p].epoch || (now->state.epoch == x->ever[p].epoch &&
+		    (now->state.seq >= x->ever[p].seq || now->state.holder_member != x->ever[p].holder_member)))
 			x->ever[p] = now->state;
 	}
 	if (vmp_core_check(&x->core, &which))
@@ -1218,20 +1219,13 @@ static bool run_actions(unsigned int i, struct vmp_out *out, unsigned int from, 
  * fails and the rest of the list, which tells of it, is dropped. */
 static void see_cold_start(const struct vmp_out *out)
 {
-	unsigned int i, k, p;
+	unsigned int k, p;
 
 	for (k = 0; k < out->n_actions; k++) {
 		const struct vmp_action *a = &out->action[k];
 
 		if (a->type != VMP_ACT_NOTE || a->code != VMP_NOTE_RECOVERED || !a->b)
 			continue;
-		/* Of the epochs that a cold start skips (I3) it may hit one that nobody remembers (seed 231477356). */
-		for (i = 0; i < W.n; i++) {
-			struct sim_node *x = &W.node[i];
-
-			for (p = 0; p < MAX_R; p++)
-				x->ever[p] = x->up ? x->seen[p].state : x->has_disk[p] ? x->disk[p].state : (struct vmp_state){ 0 };
-		}
 		for (p = 0; p < W.n_pairs; p++) {
 			W.acked_from[p] = W.n_req;
 			W.last_open[p] = W.n_claims[p] = W.n_held[p] = 0;
