@@ -278,6 +278,7 @@ int cmd_unfence(struct cli *cli, int argc, char **argv)
 int cmd_voter(struct cli *cli, int argc, char **argv)
 {
 	json_t *reply;
+	json_int_t voters;
 	char text[128];
 	(void)argc;
 	if (strcmp(argv[0], "add") && strcmp(argv[0], "remove") && strcmp(argv[0], "lost"))
@@ -289,7 +290,8 @@ int cmd_voter(struct cli *cli, int argc, char **argv)
 	if (rc)
 		return rc;
 	if (!strcmp(argv[0], "lost"))
-		return done(cli, reply, "the cold start no longer waits for that disk");
-	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT " voters", json_integer_value(json_object_get(reply, "voters")));
+		return done(cli, reply, "nothing waits for that disk any more");
+	voters = json_integer_value(json_object_get(reply, "voters"));
+	snprintf(text, sizeof(text), "%" JSON_INTEGER_FORMAT " voter%s", voters, voters == 1 ? "" : "s");
 	return done(cli, reply, text);
 }

@@ -571,7 +571,7 @@ static void report(bool verified)
 
 static bool on_input(void)
 {
-	static char line[128];
+	static char line[512];
 	static size_t have;
 	ssize_t n = read(0, line + have, sizeof(line) - 1 - have);
 	char *end;

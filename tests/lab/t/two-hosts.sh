@@ -21,6 +21,7 @@ proofs() { events_count "$1" - fence-proved; }                                  
 mode_is() { [ "$(pair_status "$1" p1 | jq -r .mode)" = "$2" ]; }                      # mode_is NODE MODE
 why_says() { on "$1" vmpair why p1 | find_line "$2"; }                              # why_says NODE PATTERN
 promoted_is() { [ "$(pcmk_promoted p1 "$1")" = "$1" ]; }                            # promoted_is NODE: and it knows
+answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
 lost() { # what is done to the node of the primary: sets lost, survivor, and whom a_node asks
 	lost=$holder survivor=$standby
 	ASK=$survivor
@@ -78,7 +79,7 @@ wait_for 60 complains "$survivor" "$lost is silent and keeps its pairs until Pac
 assert_eq 0 $(($(proofs "$survivor") - before)) 'proofs'
 assert_eq unknown "$(pair_status "$survivor" p1 | jq -r --arg n "$lost" '.members[] | select(.node == $n) | .role')" 'role of the lost member'
 assert not pair_holder_is p1 "$survivor"
-assert not probe_answers "$entry"
+assert not answers
 rm "$LAB_DIR/power.broken"
 # Pacemaker may have given up by now (stonith-max-attempts), or be faster
 on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
@@ -133,6 +134,50 @@ on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail
 assert not test -e "$LAB_DIR/$lost.pid"
 fenced 'was fenced: off by .*'
 back
+
+step 'the voter of a lost host is removed: done once that host is fenced, and kept by a daemon that is started anew'
+standby_lost
+touch "$LAB_DIR/power.broken"
+power_off "$lost"
+wait_for 60 complains "$survivor" "$lost is silent .*: Pacemaker \(could not fence\|is fencing\) it"
+asked=$(events_count "$survivor" - voters)
+on "$survivor" vmpair voter remove "$lost" > "$LAB_DIR/remove.log" 2>&1 &
+remove=$!
+wait_for 10 events_more "$survivor" - voters "$asked"
+assert cluster_says "$survivor" voters 2
+rm "$LAB_DIR/power.broken"
+on "$survivor" pcs stonith fence "$lost" --off > "$LAB_DIR/pcs.log" 2>&1 || fail "pcs: $(cat "$LAB_DIR/pcs.log")"
+wait "$remove" || fail "voter remove: $(cat "$LAB_DIR/remove.log")"
+for _ in 1 2; do
+	wait_for 30 mode_is "$survivor" alone
+	assert cluster_says "$survivor" voters 1
+	assert pair_holder_is p1 "$survivor"
+	daemon kill "$survivor" vmpaird
+	daemon start "$survivor" vmpaird
+	wait_for 15 lab_vmpaird_answers "$survivor"
+done
+unset ASK
+power_on "$lost"
+wait_for 90 lab_healthy
+added() { on "$survivor" vmpair voter add "$lost" > "$LAB_DIR/add.log" 2>&1; } # not before its daemon has joined the other one's
+wait_for 30 added || fail "voter add: $(cat "$LAB_DIR/add.log")"
+for n in n1 n2; do wait_for 20 cluster_says "$n" voters 2; done
+whole 120
+assert_eq '' "$(problems "$survivor")" 'problems'
+
+step 'the daemon of the primary is killed, and its VM before it is back: the pair moves, and no agent of Pacemaker runs meanwhile'
+executors() { for n in n1 n2; do assert on $n pkill "-$1" -x pacemaker-execd; done; } # executors SIGNAL
+lost
+pid=$(vm_pid "$lost" p1)
+executors STOP
+daemon kill "$lost" vmpaird
+on "$lost" kill -s KILL "$pid"
+daemon start "$lost" vmpaird
+wait_for 30 pair_holder_is p1 "$survivor" || fail "$step: $(on "$survivor" vmpair status)"
+wait_for 10 answers
+executors CONT
+unset ASK
+whole 120
 
 step 'the VMs of both are lost, and the host of the last primary gets none: the other one begins again'
 for n in "$holder" "$standby"; do
