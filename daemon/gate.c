@@ -577,7 +577,9 @@ static int close_pinned(const struct vmp_gate *g, const char *name)
 	uint64_t seen = UINT64_MAX;
 	int r;
 
-	if (map < 0 || !vmp_tcbpf_map_fits(map))
+	if (map < 0)
+		return map == -ENOENT ? 0 : map;
+	if (!vmp_tcbpf_map_fits(map))	/* not ours: no program of ours goes by it */
 		return 0;
 	r = vmp_tcbpf_map_set(map, 0);
 	r = r ? r : vmp_tcbpf_map_get(map, &seen);

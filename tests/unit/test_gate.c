@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "daemon/announce.h"
@@ -792,6 +793,7 @@ static void closed_before_it_is_ready(void **state)
 	struct env *e = *state;
 	CLEANUP_CLOSE int guest = -1;
 	char reason[VMP_GATE_REASON] = "";
+	struct rlimit files, none;
 	struct vmp_gate_spec sp;
 	int r;
 
@@ -818,6 +820,12 @@ static void closed_before_it_is_ready(void **state)
 	assert_true(env_passes_out(e, guest));
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(2)), -ENOENT);
 	assert_true(env_passes_out(e, guest));
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);	/* it cannot be looked at: that is no close */
+	none = (struct rlimit){ .rlim_max = files.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	r = vmp_gate_close_leftover(e->g, "pair.0");
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_int_equal(r, -EMFILE);
 	assert_int_equal(vmp_gate_close_leftover(e->g, "pair.0"), 0);
 	assert_false(env_passes_out(e, guest));
 	assert_int_equal(vmp_gate_close_leftover(e->g, "pair.0"), -ENOENT);
