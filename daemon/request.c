@@ -633,7 +633,6 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 {
 	const char *what = get_text(msg, "what"), *name = get_text(msg, "node");
 	struct vmp_event ev = { .type = VMP_EV_VOTERS, .on = !strcmp(what, "add"), .deadline_ns = vmp_now_ns() + 20000 * ms_ns };
-	struct vmp_node_view nv = { .abstaining = false };
 	char reason[160], *end;
 
 	for (unsigned i = 0; i < d->n_nodes; i++)
@@ -662,19 +661,9 @@ static void do_voters(struct vmp_daemon *d, uint64_t token, const json_t *msg)
 			return;
 		}
 	}
-	if (strcmp(what, "lost")) {
-		vmp_exec_op(d, VMP_OP_VOTERS, token, &ev);
-		return;
-	}
-	if (d->core_up)
-		vmp_core_node_view(&d->core, vmp_now_ns(), &nv);
-	if (!nv.abstaining && (!nv.parted || nv.parted != ev.node)) {
-		vmp_ctl_reply(d->ctl, token, VMP_CTL_FAILED, "this voter has its memory: a lost disk matters only while a cold start, or that voter's removal, waits for it", NULL);
-		return;
-	}
-	ev = (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = ev.node };
-	vmp_exec_feed(d, &ev);
-	vmp_ctl_reply(d->ctl, token, VMP_CTL_OK, "", NULL);
+	if (!strcmp(what, "lost"))
+		ev = (struct vmp_event){ .type = VMP_EV_LOST_DISKS, .node = ev.node };
+	vmp_exec_op(d, VMP_OP_VOTERS, token, &ev);
 }
 
 static void do_op(struct vmp_daemon *d, uint64_t token, const char *pair, enum vmp_op_kind kind, struct vmp_event *ev)

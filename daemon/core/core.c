@@ -827,15 +827,19 @@ static void on_lost_disks(struct vmp_step *s, const struct vmp_event *ev)	/* X5 
 	unsigned int v = vmp_voter_idx(s->c, ev->node);
 
 	if (v == VMP_MAX_VOTERS && vmp_peer_of(s->c, ev->node)) {	/* M2 (1): of the old set, and not in the new one */
+		/* T1: of two, one that is only cut off may hold pairs without end */
+		if (s->c->previous.n < 3 && !s->c->parted.left_out) {
+			vmp_op_answer(s, ev->op, -EPERM, VMP_REASON_NOT_FENCED);
+			return;
+		}
 		s->c->parted.lost = true;
 		vmp_op_answer(s, ev->op, 0, VMP_REASON_NONE);
 		vmp_voters_run(s);
 		return;
 	}
-	/* a voter that works has lost nothing */
 	if (v == VMP_MAX_VOTERS || v == s->c->self || !s->c->rec.abstaining ||
 	    (vmp_peer_alive(s->c, v, s->now) && !s->c->peer[v].abstaining)) {
-		vmp_op_answer(s, ev->op, -EINVAL, VMP_REASON_VOTERS);
+		vmp_op_answer(s, ev->op, -EPERM, VMP_REASON_NOT_LOST);
 		return;
 	}
 	s->c->rec.lost |= 1u << v;

@@ -109,7 +109,7 @@ static inline uint64_t vmp_epoch_counter(uint64_t epoch)
 	X(NOT_HOLDER, "not-holder") X(BUSY, "busy") X(MEMBER_ALIVE, "recorded-member-may-be-alive") X(NO_MAJORITY, "no-majority") \
 	X(TIMEOUT, "time-limit") X(SUPERSEDED, "superseded") X(TABLE_FULL, "table-full") X(NO_QUORUM_CONFIG, "no-configuration") \
 	X(PERSIST, "cannot-write") X(HELD_ELSEWHERE, "held-elsewhere") X(LEASE, "no-lease") X(VOTERS, "voter-set-rule") \
-	X(BARRED, "node-barred")
+	X(BARRED, "node-barred") X(NOT_FENCED, "not-fenced") X(NOT_LOST, "not-lost")
 
 /* Points of the time line that `vmpair why` shows; a, b, c as noted. */
 #define VMP_NOTES(X) \

@@ -57,6 +57,8 @@ const char *vmp_reason_text(unsigned int reason)
 	case VMP_REASON_LEASE: return "there is no lease";
 	case VMP_REASON_VOTERS: return "the voter set changes by one voter at a time, with all voters up";
 	case VMP_REASON_BARRED: return "the node is fenced";
+	case VMP_REASON_NOT_FENCED: return "that node may still hold pairs: fence it first, or, when it is off, say so to Pacemaker (stonith_admin --confirm)";
+	case VMP_REASON_NOT_LOST: return "nothing waits for that disk, or its voter is at work";
 	case VMP_REASON_COUNT: break;
 	}
 	return "?";

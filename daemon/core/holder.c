@@ -665,12 +665,11 @@ void vmp_hold_end(struct vmp_step *s, struct vmp_pair *p)
 
 		a->epoch = p->epoch;
 		a->expiry_ns = p->expiry_ns = end;
+		hold_send(s, p, VMP_MSG_UNHOLD);
 	} else if (p->entry_open) {
 		vmp_entry_close(s, p);	/* not confirmed in this step: the voters' guards run out by themselves */
-		p->hold_nonce = 0;
-		return;
 	}
-	hold_send(s, p, VMP_MSG_UNHOLD);
+	/* One that is not open here may be so in the kernel, by the word of the daemon before: those guards run out, too. */
 	p->hold_nonce = 0;
 	vmp_persist(s, p);
 }

@@ -1678,8 +1678,13 @@ static void a_removed_voter_can_be_named_as_lost(void **state)
 	world_down(1, true);
 	world_start(1, false);
 	world_run(1000);
-	fenced(1, 2, boot);
 	pair_on(1, 0x111);
+	world_run(3000);
+	assert_false(world.core[1].settled);
+	lost_disk(1, 2, 6);	/* it may be cut off only, and hold pairs for ever (T1) */
+	assert_int_equal(world.op_rc[6], -EPERM);
+	assert_int_equal(world.op_reason[6], VMP_REASON_NOT_FENCED);
+	fenced(1, 2, boot);
 	world_run(3000);
 	assert_false(world.core[1].settled);
 	lost_disk(1, 2, 7);
@@ -1707,7 +1712,7 @@ static void a_removed_voter_can_be_named_as_lost(void **state)
 	settled(1, 2);
 	settled(2, 2);
 	lost_disk(1, 3, 9);	/* nothing waits for it any more */
-	assert_int_not_equal(world.op_rc[9], 0);
+	assert_int_equal(world.op_reason[9], VMP_REASON_NOT_LOST);
 }
 
 /* A state that was handed over to both voters is all that tells of what 2 was promised in an earlier boot (seed 233537624). */
@@ -1831,6 +1836,35 @@ static void a_hold_is_not_ended_before_the_store(void **state)
 		}
 		assert_true(world_open(2));
 	}
+}
+
+/* Started again, it hears nobody, so its entry is open by the word of the daemon before only; a second hold that nobody confirms to it must not end
+ * the guards under that word. */
+static void a_hold_is_not_ended_for_an_entry_it_did_not_open(void **state)
+{
+	uint64_t held;
+
+	(void)state;
+	pair_up(3);
+	world_event(1, (struct vmp_event){ .type = VMP_EV_HOLD, .ms = 300, .op = 2 });
+	world_run(5);
+	assert_int_equal(world.op_rc[2], 0);
+	held = world.expiry[1];
+	world_down(1, false);
+	world.cut[2][1] = world.cut[3][1] = true;
+	world_start(1, true);
+	pair_on(1, 0x11);
+	assert_int_equal(view(1).role, VMP_ROLE_HOLDING);
+	world_event(1, (struct vmp_event){ .type = VMP_EV_HOLD, .ms = 300, .op = 3 });
+	for (unsigned int i = 0; i < 800; i++) {
+		world_run(1);
+		if (world.op_rc[3] < 0 && world.up[1])
+			world_down(1, false);
+		assert_false(world_open(1) && world_open(2));
+	}
+	assert_int_equal(world.op_rc[3], -ETIMEDOUT);
+	assert_int_equal(world.expiry[1], held);
+	assert_true(world_open(2));
 }
 
 /* B2: the holder is cut off and cannot be asked; it was granted a hold as well, which outlasts L. */
@@ -2120,6 +2154,7 @@ int main(void)
 		cmocka_unit_test(nobody_is_left_out_of_an_unsettled_set),
 		cmocka_unit_test(a_resumed_holder_waits_for_its_standby),
 		cmocka_unit_test(a_hold_is_not_ended_before_the_store),
+		cmocka_unit_test(a_hold_is_not_ended_for_an_entry_it_did_not_open),
 		cmocka_unit_test(a_set_of_one_waits_for_the_other),
 		cmocka_unit_test(a_fence_helps_a_change_under_way),
 		cmocka_unit_test(who_is_back_in_an_unsettled_set_counts),

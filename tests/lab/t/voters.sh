@@ -33,7 +33,7 @@ log 'what is refused'
 refused 'no node' vmpair voter remove n9
 refused 'cannot remove itself' vmpair voter remove "$holder"
 refused 'not heard' vmpair voter add 77
-refused 'has its memory' vmpair voter lost "$other" --yes
+refused 'nothing waits for that disk' vmpair voter lost "$other" --yes
 refused '--yes' vmpair voter lost "$other"
 
 log 'the third node is removed: two voters, said by status; the primary serves on'
