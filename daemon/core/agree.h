@@ -47,7 +47,7 @@
 #define VMP_AGREE_GRACE_MAX_MS	30000u
 #define VMP_AGREE_BASE		1000u
 #define VMP_AGREE_LAP		900000u
-#define VMP_AGREE_WRAP_WINDOW	10000u		/* epochs after a wrap for which stale scores are looked for */
+#define VMP_AGREE_WRAP_WINDOW	100000u		/* epochs after a wrap for which stale scores are looked for: ten times what a loss of memory skips (I3) */
 
 enum vmp_ocf {
 	VMP_OCF_OK = 0,

@@ -185,7 +185,7 @@ static void finish(struct vmp_step *s, bool cold)
 		/* I3: epochs of claims that nobody received and the disk missed are not used again */
 		if (p->id == VMP_PAIR_VOTERS)
 			vmp_max(&p->epoch_seen, c->epoch_skip);
-		p->epoch_seen += (64 + (vmp_random(c) & 255)) << 8;
+		p->epoch_seen += (64 + (vmp_random(c) & 8191)) << 8;	/* see VMP_AGREE_WRAP_WINDOW */
 		vmp_persist(s, p);
 		vmp_check_higher(s, p);
 		/* What an earlier boot was promised is given back: others may be waiting for it. But what it proposed as a voter set may still be
