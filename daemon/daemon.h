@@ -141,11 +141,17 @@ struct vmp_member {
 	struct vmp_probe_spec ready_spec;
 	struct vmp_slot slot;
 	struct vmp_domxml *dom;
+	struct { /* the guest's end of its entry port */
+		bool known, multi_queue;
+		uint8_t mac[6];
+	} nic;
 
 	enum vmp_host_phase phase;
 	uint64_t member;     /* content id (I2); 0 = no VM */
 	struct vmp_virt_run run;
 	bool port_ready;
+	unsigned port_tries; /* to take the port of a running VM over */
+	bool port_again;     /* the next one is due */
 	bool in_core;        /* PAIR_ADD was fed */
 	bool core_running, core_ready; /* last MEMBER fed */
 	uint64_t core_member;
@@ -468,6 +474,8 @@ json_t *vmp_group_own_pair(const struct vmp_member *m);
 void vmp_group_why(struct vmp_daemon *d, uint64_t token, const char *pair);
 void vmp_group_key_rotate(struct vmp_daemon *d, uint64_t token);
 /* Have the daemon of the pair's primary do it; its answer goes to `token`. */
+/* Node that says to be primary of it, 0: none. Of several the one with the newest epoch: a daemon that is frozen says for long what it said last. */
+unsigned vmp_group_primary(struct vmp_daemon *d, const char *pair);
 void vmp_group_forward(struct vmp_daemon *d, uint64_t token, const char *cmd, const char *pair);
 /* Answer a request that came from this node's socket or, passed on, from another node. Steals extra. */
 void vmp_group_answer(struct vmp_daemon *d, uint64_t token, int rc, const char *reason, json_t *extra);

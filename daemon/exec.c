@@ -154,13 +154,13 @@ static void try_close(struct vmp_daemon *d, struct vmp_member *m)
 	int r = vmp_gate_close(d->gate, m->id, m->close_epoch);
 
 	if (r == -ENOENT)
-		r = vmp_gate_close_leftover(d->gate, m->name);
+		r = vmp_gate_close_unclaimed(d->gate, m->name);
 	vmp_member_entry_stored(m);
 	m->gate_open = false;
 	m->close_again = false;
 	if (r == -EINPROGRESS)
 		return;
-	if (r < 0 && r != -ENOENT) { /* not confirmed: the guards of the voters run out meanwhile */
+	if (r < 0) { /* not confirmed: the guards of the voters run out meanwhile */
 		m->close_again = true;
 		if (vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), second_ns))
 			vmp_log(LOG_ERR, "%s: closing of the entry was not confirmed and is tried again: %s", m->name, strerror(-r));
@@ -560,6 +560,9 @@ void vmp_exec_gate_event(void *user, const struct vmp_gate_event *ev)
 					*ev->reason ? ": " : "", ev->reason);
 		break;
 	}
+	/* Who was to confirm it is gone. */
+	if (m && m->close_op && (ev->type == VMP_GATE_EV_PORT_GONE || ev->type == VMP_GATE_EV_PORT_FAILED))
+		try_close(d, m);
 	if (m)
 		vmp_member_port_event(m, ev);
 }

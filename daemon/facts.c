@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/addr.h"
 #include "daemon/pairparam.h"
 #include "daemon/proc.h"
 #include "internal/cleanup.h"
@@ -50,15 +51,15 @@ static int facts_path(char *buf, size_t size, const char *dir, const char *pair,
 
 int vmp_facts_write(const char *dir, const struct vmp_facts *f)
 {
-	char path[512], tmp[512], boot[40];
+	char path[512], tmp[512], boot[40], mac[VMP_ADDR_STRLEN];
 	int rc = facts_path(path, sizeof(path), dir, f->pair, ".json");
 	if (rc < 0 || (rc = facts_path(tmp, sizeof(tmp), dir, f->pair, ".new")) < 0 || (rc = boot_id(boot)) < 0)
 		return rc;
-	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:O* s:i s:I s:I s:I s:s}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
+	CLEANUP_JSON json_t *obj = json_pack("{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:O* s:i s:I s:I s:I s:s s:s* s:b}", "v", FACTS_VERSION, "boot", boot, "pair", f->pair,
 		"rsc", f->rsc, "pid", (int)f->pid, "start_time", (json_int_t)f->start_time, "member", (json_int_t)f->member, "primary", (int)f->primary,
 		"epoch", (json_int_t)f->epoch, "told", told_names[f->told], "params", f->params, "relay_pid", (int)f->relay_pid, "relay_start",
 		(json_int_t)f->relay_start, "relay_instance", (json_int_t)f->relay_instance, "relay_number", (json_int_t)f->relay_number,
-		"vrrp", f->vrrp);
+		"vrrp", f->vrrp, "entry_mac", f->has_nic ? vmp_mac_str(f->entry_mac, mac) : NULL, "entry_multi_queue", (int)f->entry_multi_queue);
 	CLEANUP_FREE char *text = obj ? json_dumps(obj, JSON_INDENT(1)) : NULL;
 	if (!text)
 		return -ENOMEM;
@@ -118,14 +119,14 @@ int vmp_facts_read(const char *dir, const char *pair, struct vmp_facts *ret)
 	if (rc < 0 || (rc = read_all(path, &text, &len)) < 0 || (rc = boot_id(boot)) < 0)
 		return rc;
 	CLEANUP_JSON json_t *obj = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	const char *was_boot, *name, *rsc, *told, *vrrp = "";
+	const char *was_boot, *name, *rsc, *told, *vrrp = "", *mac = NULL;
 	json_t *params;
 	json_int_t start_time, member, epoch, relay_start = 0, relay_instance = 0, relay_number = 0;
-	int version, pid, primary, relay_pid = 0;
-	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:o s?i s?I s?I s?I s?s}", "v", &version, "boot", &was_boot, "pair", &name,
+	int version, pid, primary, relay_pid = 0, multi_queue = 0;
+	if (!obj || json_unpack(obj, "{s:i s:s s:s s:s s:i s:I s:I s:b s:I s:s s:o s?i s?I s?I s?I s?s s?s s?b}", "v", &version, "boot", &was_boot, "pair", &name,
 				"rsc", &rsc, "pid", &pid, "start_time", &start_time, "member", &member, "primary", &primary, "epoch", &epoch,
 				"told", &told, "params", &params, "relay_pid", &relay_pid, "relay_start", &relay_start, "relay_instance",
-				&relay_instance, "relay_number", &relay_number, "vrrp", &vrrp) < 0)
+				&relay_instance, "relay_number", &relay_number, "vrrp", &vrrp, "entry_mac", &mac, "entry_multi_queue", &multi_queue) < 0)
 		return -EBADMSG;
 	if (version != FACTS_VERSION || strcmp(name, pair) || strlen(rsc) >= sizeof(ret->rsc) || pid < 0 || start_time < 0 || epoch < 0 ||
 	    !json_is_object(params))
@@ -141,6 +142,8 @@ int vmp_facts_read(const char *dir, const char *pair, struct vmp_facts *ret)
 	if (t == ARRAY_SIZE(told_names))
 		return -EBADMSG;
 	f.told = (enum vmp_told)t;
+	f.has_nic = mac && vmp_mac_parse(mac, f.entry_mac) == 0;
+	f.entry_multi_queue = multi_queue;
 	snprintf(f.pair, sizeof(f.pair), "%s", name);
 	snprintf(f.rsc, sizeof(f.rsc), "%s", rsc);
 	snprintf(f.vrrp, sizeof(f.vrrp), "%s", vrrp);

@@ -31,6 +31,9 @@ struct vmp_facts {
 	uint32_t relay_instance;	/* names its control socket */
 	uint64_t relay_number;		/* of its newest hello, 0 = none */
 	enum vmp_told told;
+	bool has_nic;			/* the guest's end of its entry port, of which the template may say something else by now: */
+	uint8_t entry_mac[6];
+	bool entry_multi_queue;
 	char vrrp[16];			/* what keepalived said of its instance last; "" = nothing yet, or another entry mode */
 	json_t *params;			/* object of strings, as in the CIB; owned by the facts when read, borrowed when written */
 };

@@ -378,6 +378,8 @@ void vmp_fencing_problems(const struct vmp_daemon *d, const struct vmp_node_view
 	if (nv->waits)
 		json_array_append_new(problems, json_sprintf("%s is being removed from the voter set and has not answered: pairs of this node answer nothing "
 							     "that it does not have before it does, or is fenced", vmp_node_name(d, nv->parted)));
+	if (nv->waits && vmp_fencing_why_not(d, nv->parted, buf, sizeof(buf)))
+		json_array_append_new(problems, json_string(buf));
 	if (!nv->endless || nv->n < 2 || d->as_witness)
 		return;
 	if (nv->n == 2 && none)

@@ -655,17 +655,9 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
 	return -ENOENT;
 }
 
-int vmp_gate_close_leftover(struct vmp_gate *g, const char *pair_name)
+int vmp_gate_close_unclaimed(struct vmp_gate *g, const char *pair_name)
 {
-	for (unsigned int i = 0; i < g->n_leftover; i++) {
-		int r;
-
-		if (strcmp(g->leftover[i].name, pair_name))
-			continue;
-		r = close_pinned(g, pair_name);
-		return r < 0 ? r : vmp_gate_forget(g, pair_name);
-	}
-	return -ENOENT;
+	return close_pinned(g, pair_name);
 }
 
 int vmp_gate_word_path(const struct vmp_gate *g, const char *pair_name, char *ret, size_t size)
@@ -815,6 +807,8 @@ int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch)
 	}
 	end_epoch(s, epoch ? epoch : s->epoch);
 	r = close_word(g, s, epoch ? epoch : s->epoch);
+	if (s->want == WANT_REMOVED)	/* VMP_GATE_EV_PORT_GONE follows */
+		return r < 0 ? r : -EINPROGRESS;
 	req = submit(g, s, WANT_CLOSED, false);
 	if (r < 0)
 		return r;

@@ -192,8 +192,11 @@ int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_ga
  */
 const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
 int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
-/* Closes it, confirmed (K4), and forgets it. -ENOENT: there is none of that name. */
-int vmp_gate_close_leftover(struct vmp_gate *g, const char *pair_name);
+/*
+ * Closes, confirmed (K4), what a daemon before has left of a pair without a port here: one that nobody has claimed, or whose port_add failed.
+ * Its tap and pins stay. 0 also where there is nothing.
+ */
+int vmp_gate_close_unclaimed(struct vmp_gate *g, const char *pair_name);
 
 /*
  * Arm ahead of an open for this epoch; changes no word. Optional. 0 = submitted; -ESTALE: epoch was closed already;
@@ -216,7 +219,7 @@ int vmp_gate_refresh(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch, uint6
  * 0: closed, both ways confirmed. -EINPROGRESS: word 0 confirmed, CLOSED follows. After either nothing is stored until
  * the next open: refreshes are refused, and so is an open of an older epoch. The same epoch may be opened again, as H3
  * and K6 need it; after a release (R1) vmp_gate_retire() rules that out. epoch 0: close whatever is open. Closing a
- * closed port is 0. -ENOENT: no such port.
+ * closed port is 0. -ENOENT: no such port. A port that is being removed: -EINPROGRESS, and PORT_GONE follows.
  */
 int vmp_gate_close(struct vmp_gate *g, uint64_t pair_id, uint64_t epoch);
 

@@ -351,20 +351,34 @@ void vmp_group_why(struct vmp_daemon *d, uint64_t token, const char *pair)
 		why_done(d, p);
 }
 
+unsigned vmp_group_primary(struct vmp_daemon *d, const char *pair)
+{
+	json_int_t epoch, newest = -1;
+	unsigned primary = 0;
+
+	for (unsigned i = 0; i < d->n_nodes; i++) {
+		const json_t *o = vmp_group_has(d, d->nodes[i].id) ? vmp_group_pair(d, d->nodes[i].id, pair) : NULL;
+
+		if (!o || strcmp(get_text(o, "role"), "primary") != 0)
+			continue;
+		epoch = json_integer_value(json_object_get(o, "epoch"));
+		if (epoch > newest) {
+			newest = epoch;
+			primary = d->nodes[i].id;
+		}
+	}
+	return primary;
+}
+
 /* --- requests passed on ------------------------------------------------------------------------------------------------------------ */
 void vmp_group_forward(struct vmp_daemon *d, uint64_t token, const char *cmd, const char *pair)
 {
 	struct pending *p;
-	unsigned to = 0;
+	unsigned to = vmp_group_primary(d, pair);
 	bool known = false;
 
-	for (unsigned i = 0; i < d->n_nodes; i++) {
-		const json_t *o = vmp_group_pair(d, d->nodes[i].id, pair);
-
-		known |= o != NULL;
-		if (o && !strcmp(get_text(o, "role"), "primary") && vmp_group_has(d, d->nodes[i].id))
-			to = d->nodes[i].id;
-	}
+	for (unsigned i = 0; i < d->n_nodes; i++)
+		known |= vmp_group_pair(d, d->nodes[i].id, pair) != NULL;
 	if (token & remote_token) { /* passed on to us, and meanwhile we are not the one */
 		vmp_group_answer(d, token, VMP_CTL_FAILED, "the primary has just moved: look and ask again", NULL);
 		return;

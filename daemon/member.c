@@ -25,6 +25,7 @@ enum {
 	CHECK_SLOW_MS = 1000,
 	START_TIMEOUT_MS = 60000,
 	RESTART_TIMEOUT_MS = 20000, /* in place: after that it is Pacemaker's turn */
+	PORT_TRIES = 4,
 	FLIP_WAIT_MS = 5000,
 	MONITOR_WAIT_MS = 700,
 	LET_BACK_MS = 5000,
@@ -344,6 +345,9 @@ static void write_facts(struct vmp_member *m)
 	snprintf(f.rsc, sizeof(f.rsc), "%s", m->rsc);
 	snprintf(f.vrrp, sizeof(f.vrrp), "%s", m->vrrp);
 	f.member = m->member;
+	f.has_nic = m->nic.known;
+	f.entry_multi_queue = m->nic.multi_queue;
+	memcpy(f.entry_mac, m->nic.mac, sizeof(f.entry_mac));
 	if (m->sync.relay) {
 		f.relay_pid = vmp_relay_pid(m->sync.relay);
 		f.relay_start = vmp_relay_start_time(m->sync.relay);
@@ -751,6 +755,29 @@ static unsigned gate_addrs(const struct vmp_member *m, struct vmp_gate_addr *out
 	return n;
 }
 
+/* The first "cause" before a change of primary explains it (vmpair why): the end of a member that is none does not. */
+static const char *end_word(const struct vmp_member *m)
+{
+	struct vmp_pair_view v;
+
+	return vmp_member_view(m, &v) && v.primary && v.primary != m->d->node ? "ended" : "cause";
+}
+
+/* A VM without its entry port is of no use, and only a new start gives it one: its end is handled as any other. */
+static void without_port(struct vmp_member *m, const char *why)
+{
+	vmp_log(LOG_ERR, "%s: VM ended, because its entry port %s", m->name, why);
+	vmp_journal_add(m->d->journal, m->name, 0, end_word(m), "entry port %s: the VM is ended", why);
+	vmp_virt_kill(m->d->virt, m->id);
+}
+
+static void nic_of_dom(struct vmp_member *m)
+{
+	memcpy(m->nic.mac, m->dom->entry_mac, sizeof(m->nic.mac));
+	m->nic.multi_queue = m->dom->entry_multi_queue;
+	m->nic.known = true;
+}
+
 static void make_port(struct vmp_member *m)
 {
 	struct vmp_gate_spec spec = { .n_addrs = 0 };
@@ -762,13 +789,15 @@ static void make_port(struct vmp_member *m)
 		spec.kind = m->params.entry_mode == VMP_ENTRY_HOST ? VMP_GATE_HOST : VMP_GATE_HOST_OTHER;
 	} else {
 		snprintf(spec.tap, sizeof(spec.tap), "%s", m->slot.entry_tap);
-		memcpy(spec.mac, m->dom->entry_mac, sizeof(spec.mac));
-		spec.multi_queue = m->dom->entry_multi_queue;
+		memcpy(spec.mac, m->nic.mac, sizeof(spec.mac));
+		spec.multi_queue = m->nic.multi_queue;
 	}
 	spec.n_addrs = gate_addrs(m, spec.addrs);
 	m->port_ready = false;
 	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));
-	if (r < 0)
+	if (r < 0 && m->phase == VMP_HOST_RUNNING)
+		without_port(m, reason[0] ? reason : strerror(-r));
+	else if (r < 0)
 		start_failed(m, r == -EEXIST || r == -EINVAL ? VMP_OCF_ERR_INSTALLED : VMP_OCF_ERR_GENERIC,
 			     reason[0] ? reason : strerror(-r));
 }
@@ -791,6 +820,7 @@ static void on_job_done(int fd, short revents, void *data)
 	} else {
 		vmp_domxml_free(m->dom);
 		m->dom = j->dom;
+		nic_of_dom(m);
 		if (digest_agrees(m, reason, sizeof(reason)))
 			make_port(m);
 		else
@@ -905,7 +935,8 @@ void vmp_member_start(struct vmp_member *m, uint64_t token)
 	}
 	m->start_token = token;
 	m->fail_reason[0] = '\0';
-	m->start_failed = false;
+	m->start_failed = m->port_again = false;
+	m->port_tries = 0;
 	if (in_cib(&m->d->cib, m->name)) /* read before there was a member here */
 		m->cib_known = true;
 	m->phase = VMP_HOST_PREPARING;
@@ -944,14 +975,6 @@ void vmp_member_content(struct vmp_member *m, uint64_t id)
 	m->member = id;
 	vmp_member_to_core(m);
 	vmp_member_changed(m);
-}
-
-/* The first "cause" before a change of primary explains it (vmpair why): the end of a member that is none does not. */
-static const char *end_word(const struct vmp_member *m)
-{
-	struct vmp_pair_view v;
-
-	return vmp_member_view(m, &v) && v.primary && v.primary != m->d->node ? "ended" : "cause";
 }
 
 static void end_at_once(struct vmp_member *m, const char *why)
@@ -1161,14 +1184,30 @@ void vmp_member_vrrp(void *daemon, const char *instance, const char *state)
 	vmp_member_changed(m);
 }
 
+/* The port of a VM that has run since before could not be taken over: the table may be locked, the kernel short of memory. */
+static void not_taken(struct vmp_member *m, const char *reason)
+{
+	char why[VMP_GATE_REASON + 32];
+
+	vmp_log(LOG_WARNING, "%s: entry port not taken over: %s", m->name, reason);
+	if (++m->port_tries < PORT_TRIES) {
+		m->port_again = true;
+		return;
+	}
+	snprintf(why, sizeof(why), "cannot be taken over (%s)", reason);
+	without_port(m, why);
+}
+
 void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev)
 {
 	struct vmp_daemon *d = m->d;
+	struct vmp_gate_info info;
 	int r;
 
 	switch (ev->type) {
 	case VMP_GATE_EV_PORT_READY:
 		m->port_ready = true;
+		m->port_tries = 0;
 		start_guard(m);
 		if (m->phase != VMP_HOST_PREPARING)
 			break;
@@ -1181,21 +1220,17 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 		m->port_ready = false;
 		if (m->phase == VMP_HOST_PREPARING)
 			start_failed(m, VMP_OCF_ERR_GENERIC, ev->reason);
+		else if (m->phase == VMP_HOST_RUNNING && vmp_gate_port_info(d->gate, m->id, &info) == -ENOENT)
+			not_taken(m, ev->reason);
 		break;
 	case VMP_GATE_EV_PORT_GONE:
 		m->port_ready = false;
 		break;
 	case VMP_GATE_EV_TAP_LOST:
 	case VMP_GATE_EV_ALARM:
-		/* A VM without its entry port is of no use, and only a new start gives it one: its end is handled as any other. */
 		m->port_ready = false;
-		if (m->phase != VMP_HOST_RUNNING)
-			break;
-		vmp_log(LOG_ERR, "%s: VM ended, because its entry port %s", m->name, ev->type == VMP_GATE_EV_TAP_LOST ? "is gone" :
-			"had to be disabled");
-		vmp_journal_add(d->journal, m->name, 0, end_word(m), "entry port %s: the VM is ended", ev->type == VMP_GATE_EV_TAP_LOST ?
-				"is gone" : "had to be disabled");
-		vmp_virt_kill(d->virt, m->id);
+		if (m->phase == VMP_HOST_RUNNING)
+			without_port(m, ev->type == VMP_GATE_EV_TAP_LOST ? "is gone" : "had to be disabled");
 		break;
 	default:
 		break;
@@ -1578,9 +1613,18 @@ static int adopt(const struct vmp_facts *f, void *data)
 		/* Start-up: blocking reads are allowed here. */
 		if (vmp_domxml_read(m->params.domain, &text, &len, reason, sizeof(reason)) < 0 ||
 		    vmp_domxml_build(text, len, m->params.domain, &p, &m->dom, reason, sizeof(reason)) < 0)
-			vmp_log(LOG_WARNING, "%s: %s; the VM goes on, its gate keeps what it had", m->name, reason);
-		else
+			vmp_log(LOG_WARNING, "%s: %s; the VM goes on with the entry port that it had", m->name, reason);
+		else if (!f->has_nic)
+			nic_of_dom(m);
+		if (f->has_nic) {
+			m->nic.known = true;
+			m->nic.multi_queue = f->entry_multi_queue;
+			memcpy(m->nic.mac, f->entry_mac, sizeof(m->nic.mac));
+		}
+		if (m->nic.known || m->params.entry_mode != VMP_ENTRY_BRIDGE)
 			make_port(m);
+		else
+			without_port(m, "is not known");
 		/* The very process that this content id was given to: (pid, start time) are unique within a boot. */
 		m->member = f->pid == m->run.pid && f->start_time == m->run.start_ticks && f->member ? f->member : vmp_member_new_id();
 		if (!vmp_sync_adopt(m, f)) {
@@ -1683,7 +1727,7 @@ static void forget_if_deleted(struct vmp_member *m)
 {
 	struct vmp_daemon *d = m->d;
 
-	if (m->phase != VMP_HOST_IDLE)
+	if (m->phase != VMP_HOST_IDLE || m->close_op) /* the core waits for that */
 		return;
 	if (in_cib(&d->cib, m->name))
 		return;
@@ -1745,6 +1789,11 @@ void vmp_member_slow(struct vmp_daemon *d)
 
 		if (!m->used)
 			continue;
+		vmp_exec_close_again(m);
+		if (m->port_again && m->phase == VMP_HOST_RUNNING) {
+			m->port_again = false;
+			make_port(m);
+		}
 		let_back(m);
 		forget_monitor(m);
 		if (m->phase == VMP_HOST_IDLE && m->cib_known) {
@@ -1753,7 +1802,6 @@ void vmp_member_slow(struct vmp_daemon *d)
 		}
 		if (!m->in_core)
 			continue;
-		vmp_exec_close_again(m);
 		track_told(m);
 		update_score(m);
 		if (m->restarting && m->stopped_here && m->phase == VMP_HOST_STOPPING)

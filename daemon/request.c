@@ -443,7 +443,7 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 	struct vmp_pair_view v = { 0 };
 	bool have = d->core_up && vmp_core_pair_view(&d->core, id, now, &v) == 0;
 	json_t *members = json_array(), *problems = json_array(), *entries = NULL;
-	unsigned n_members = 0, primary = 0;
+	unsigned n_members = 0, primary = 0, said_primary = vmp_group_primary(d, name);
 	const char *rsc = "", *mode = "none", *frozen_reason = "";
 	json_t *lease = json_null();
 	bool frozen = false, entry_open = false, relay = false;
@@ -459,8 +459,8 @@ static json_t *pair_status(struct vmp_daemon *d, const char *name)
 		if (!p || !strcmp(role, "stopped"))
 			continue;
 		there = vmp_group_has(d, node);
-		if (!there)
-			role = "unknown"; /* what it said last may have changed since */
+		if (!there || (!strcmp(role, "primary") && node != said_primary))
+			role = "unknown"; /* what it said last may have changed since, or has */
 		n_members += there;
 		if (!strcmp(role, "primary")) {
 			primary = node;

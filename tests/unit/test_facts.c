@@ -41,6 +41,8 @@ static struct vmp_facts sample(const char *name, json_t *params)
 	snprintf(f.pair, sizeof(f.pair), "%s", name);
 	snprintf(f.rsc, sizeof(f.rsc), "vm-%s", name);
 	snprintf(f.vrrp, sizeof(f.vrrp), "MASTER");
+	f.has_nic = f.entry_multi_queue = true;
+	memcpy(f.entry_mac, "\x52\x54\x00\x77\x01\x0f", 6);
 	return f;
 }
 
@@ -65,6 +67,8 @@ static void written_facts_are_read_again(void **state)
 	assert_int_equal(r.epoch, 1282);
 	assert_int_equal(r.told, VMP_TOLD_PROMOTED);
 	assert_string_equal(r.vrrp, "MASTER");
+	assert_true(r.has_nic && r.entry_multi_queue);
+	assert_memory_equal(r.entry_mac, f.entry_mac, 6);
 	assert_true(json_equal(r.params, params));
 	vmp_facts_done(&r);
 	json_decref(params);

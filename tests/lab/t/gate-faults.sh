@@ -154,6 +154,30 @@ daemon thaw "$holder" vmpaird
 whole 30
 assert probe_answers "$entry" "p1-${holder#n}"
 
+log 'the template is gone when the daemon of the primary starts again: its port is taken over as it was'
+probe_mark no-template
+daemon stop "$holder" vmpaird
+on "$holder" mv /etc/vmpair/p1.xml /etc/vmpair/p1.away
+daemon start "$holder" vmpaird
+wait_for 20 pair_whole p1 || fail 'not whole without the template'
+on "$holder" mv /etc/vmpair/p1.away /etc/vmpair/p1.xml
+assert_eq "$holder" "$(pair_primary p1)" 'primary after a restart without the template'
+assert_eq "$epoch" "$(pair_epoch p1)" epoch
+
+log 'the port of the primary cannot be taken over: its VM is ended, the standby takes over'
+probe_mark no-port
+old=$holder tap=$(tap_of "$holder")
+daemon stop "$old" vmpaird
+on_net "$old" ip link del "$tap"
+on_net "$old" ip link add "$tap" type bridge
+daemon start "$old" vmpaird
+(
+	ASK=$standby
+	wait_for 15 moved
+) || fail 'no failover from a port that cannot be taken over'
+on_net "$old" ip link del "$tap"
+whole 120
+
 log 'the daemon of the primary is killed: the entry shuts when the lease ends, the standby takes over; the VM is taken up again'
 pid=$(vm_pid "$holder" p1)
 old=$holder
