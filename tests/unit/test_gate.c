@@ -834,6 +834,20 @@ static void closed_before_it_is_ready(void **state)
 	assert_int_equal(vmp_gate_close_unclaimed(e->g, "pair.0"), 0);
 }
 
+/* A close behind a removal does not take its place: the port goes, and that says so. */
+static void closed_while_it_is_removed(void **state)
+{
+	struct env *e = *state;
+
+	env_add(e, P0, 0);
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	assert_int_equal(vmp_gate_port_del(e->g, P0), 0);
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), -EINPROGRESS);
+	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_GONE)->err, 0);
+	assert_int_equal(if_nametoindex("tap0"), 0);
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), -ENOENT);
+}
+
 /* The program was changed while nobody watched: what is adopted must be ours. */
 static void adoption_of_tampered(void **state)
 {
@@ -959,6 +973,7 @@ int main(void)
 		T(tap_renamed),
 		T(adoption),
 		T(closed_before_it_is_ready),
+		T(closed_while_it_is_removed),
 		T(adoption_of_tampered),
 		T(leaves_nothing),
 		T(foreign_load),
