@@ -28,7 +28,8 @@ static const struct cli_command commands[] = {
 	{"voter", "add|remove|lost NODE", "change who takes part in leases",
 	 "One node at a time; corosync's node list is a wish only, and a dead node stays a voter until it is removed here.\n"
 	 "add, remove   done when the new set is in force everywhere; all other voters have to be up\n"
-	 "lost          a cold start, or its removal, no longer waits for that node's disk, which is lost for good (asks for --yes)", OPT_OUTPUT | OPT_YES, 2, 2,
+	 "lost          a cold start, or its removal, no longer waits for that node's disk, which is lost for good;\n"
+	 "              one of two that is being removed has to be fenced first (asks for --yes)", OPT_OUTPUT | OPT_YES, 2, 2,
 	 cmd_voter},
 	{"fence", "NODE", "take all leases of a node away and keep it out, as fence_vmpair does",
 	 "Done when its entries must be closed; its VMs are killed as soon as it hears of it, and none starts there before unfence.\n"

@@ -196,7 +196,7 @@ served() { # sets t1: when all agreed
 }
 # one fault under load
 one() {
-	local name=$1 before epoch0 t0 t1
+	local name=$1 number=$2 before epoch0 t0 t1
 	whole || fail "$name: the pair was not whole before"
 	before=$holder
 	epoch0=$(pair_epoch p1)

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 # False failovers: a pair under client load while 4 times as many processes as there are processors want all of them, for VMP_FALSE_SECONDS
-# (1800 when asked for by name, else 60). Zero failovers are wanted; it tells how old the newest supported heartbeat was at most when it
-# renewed the entry, of the H that it may be, and the longest time that a daemon was not scheduled. VMP_FALSE_BUSY=others: they run already, as
+# (1800 when asked for by name, else 60). Zero failovers are wanted; it tells how old the newest supported heartbeat was at most, just
+# before a newer one took its place, of the H that it may be, and the longest time that a daemon was not scheduled. VMP_FALSE_BUSY=others: they run already, as
 # long fuzzing and the like; that they are as many is looked at throughout.
 # metrics: false-failover.count false-failover.lapses false-failover.heartbeat_ms false-failover.of_ms false-failover.late_ms
 # vmpaird: yes
@@ -54,7 +54,8 @@ sample false-failover.lapses lapses $lapses
 # times of the log: when it was stored, and until when it holds, which is the heartbeat's own send time and H
 tail -n +$((begin + 1)) "$LAB_DIR/$holder/var/log/vmpair/binding.log" | awk -v lease=300 '
 	BEGIN {h = lease * 900 / 1100 - 10}
-	$2 == "refresh" {age = h - ($5 - $1) / 1e6; if (age > worst) worst = age}
+	$2 == "refresh" {age = ($1 - was) / 1e6 + h; if (was && age > worst) worst = age; was = $5; next}
+	{was = 0}
 	END {printf "sample false-failover.heartbeat_ms ms %.1f\nsample false-failover.of_ms ms %.0f\n", worst, h}'
 probe_stop || true
 [ $count -eq 0 ] || fail "$count failovers without a cause in $seconds s"

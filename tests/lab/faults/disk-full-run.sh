@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # title: /run of the primary's node full, to the last block; a switchover meanwhile
 # moves: yes
+# third: yes
 # Registers have their blocks since the daemon began (store.c), so what has to be written can be.
 inject() {
 	was=$holder
