@@ -200,7 +200,7 @@ one() {
 	whole || fail "$name: the pair was not whole before"
 	before=$holder
 	epoch0=$(pair_epoch p1)
-	load_begin "$name" "$2"
+	load_begin "$name" "$number"
 	# shellcheck source=/dev/null
 	. "$LAB_SRC/faults/$name.sh"
 	uptime_ms; t0=$REPLY
