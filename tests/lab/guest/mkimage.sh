@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# mkimage.sh DIR [PROGRAM...]: puts the lab's guest into DIR: vmlinuz (Debian's cloud kernel, unpacked, not installed),
+# mkimage.sh DIR [PROGRAM...]: puts the lab's guest into DIR: vmlinuz (Debian's standard kernel, unpacked, not installed),
 # initrd.gz (busybox, the modules of a virtio guest, svc, bank, vmpair-guest), guest-svc and guest-bank, the services alone, and
 # initrd-apps.gz: the same with Redis and each PROGRAM, with the libraries they need. Does nothing when DIR is up to date.
 set -euo pipefail
@@ -11,7 +11,8 @@ src=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 modules=(drivers/virtio/virtio_ring drivers/virtio/virtio drivers/virtio/virtio_pci_legacy_dev
 	drivers/virtio/virtio_pci_modern_dev drivers/virtio/virtio_pci net/core/failover drivers/net/net_failover
 	drivers/net/virtio_net drivers/firmware/qemu_fw_cfg drivers/acpi/button drivers/input/evdev
-	drivers/block/virtio_blk drivers/char/virtio_console drivers/misc/pvpanic/pvpanic drivers/misc/pvpanic/pvpanic-mmio)
+	drivers/block/virtio_blk drivers/char/virtio_console drivers/misc/pvpanic/pvpanic drivers/misc/pvpanic/pvpanic-mmio
+	drivers/watchdog/watchdog drivers/watchdog/i6300esb)
 guest_c=$src/../../../guest/vmpair-guest.c
 
 mkdir -p "$out"
@@ -20,13 +21,13 @@ flock 9
 tmp=$(mktemp -d "$out/.tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
-if [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/modules/pvpanic-mmio.ko" ]; then
-	kernel_package() { apt-cache depends linux-image-cloud-amd64 2> /dev/null | awk '$1 == "Depends:" && !n++ {print $2}'; }
+if [ ! -f "$out/vmlinuz" ] || [ ! -f "$out/modules/i6300esb.ko" ]; then
+	kernel_package() { apt-cache depends linux-image-amd64 2> /dev/null | awk '$1 == "Depends:" && !n++ {print $2}'; }
 	package=$(kernel_package)
 	if [ -z "$package" ]; then
 		apt-get -qq update || true
 		package=$(kernel_package)
-		[ -n "$package" ] || { echo "mkimage.sh: apt knows no linux-image-cloud-amd64 here" >&2; exit 1; }
+		[ -n "$package" ] || { echo "mkimage.sh: apt knows no linux-image-amd64 here" >&2; exit 1; }
 	fi
 	# mirrors fail now and then; the sandbox user of apt cannot write below our directory
 	for try in 1 2 3; do
