@@ -127,14 +127,6 @@ agree() { # Pacemaker shows the primary that vmpair has, and nothing is open twi
 	[ -n "$p" ] && [ "$(pcmk_promoted p1 "$node")" = "$p" ]
 }
 answers() { in_client curl -s -g --max-time 0.5 -o /dev/null "http://$entry/"; }
-lossy() { # lossy PERCENT: on the cluster network
-	in_switch nft add rule bridge lab through iifname '{ "n1c", "n2c", "n3c" }' numgen random mod 100 '<' "$1" drop
-}
-unlossy() {
-	in_switch nft -a list chain bridge lab through | awk '/numgen/ {print $NF}' | while read -r h; do
-		in_switch nft delete rule bridge lab through handle "$h"
-	done
-}
 # The wall clock of all daemons of a node (wallclock.c), under which they run from its boot; clocks that do not step stay what they are.
 set_clock() { # set_clock NODE SECONDS: in place, since the file is mapped
 	printf '%-15s\n' "$2" | dd of="$LAB_DIR/$1/etc/vmpair/clock.lab" conv=notrunc status=none

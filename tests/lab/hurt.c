@@ -192,34 +192,58 @@ static int ctl(const char *path, unsigned clients)
 	return 0;
 }
 
-static int tap(const char *name, const char *bridge, const char *mac)
+/* A tap of its own, in the bridge and up: its descriptor, or -1 when somebody took it away meanwhile. */
+static int tap_up(const char *name, const char *bridge, int ctl_fd)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
-	uint8_t frame[60] = { 255, 255, 255, 255, 255, 255 };
-	unsigned m[6];
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), ctl_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
-	if (sscanf(mac, "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5]) != 6)
-		return 2;
-	for (unsigned i = 0; i < 6; i++)
-		frame[6 + i] = (uint8_t)m[i];
-	frame[12] = 0x88; /* local experimental protocol */
-	frame[13] = 0xb5;
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	if (fd < 0 || ctl_fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0)
+	if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0)
 		die(name);
 	memset(&ifr, 0, sizeof(ifr));
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", bridge);
 	ifr.ifr_ifindex = (int)if_nametoindex(name);
-	if (ioctl(ctl_fd, SIOCBRADDIF, &ifr) < 0 && errno != EBUSY) /* the daemon may have been quicker */
-		die(bridge);
-	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
-	ifr.ifr_flags = IFF_UP;
-	if (ioctl(ctl_fd, SIOCSIFFLAGS, &ifr) < 0)
+	if (ifr.ifr_ifindex && (!ioctl(ctl_fd, SIOCBRADDIF, &ifr) || errno == EBUSY)) { /* the daemon may have been quicker */
+		snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+		ifr.ifr_flags = IFF_UP;
+		if (!ioctl(ctl_fd, SIOCSIFFLAGS, &ifr))
+			return fd;
+	}
+	if (if_nametoindex(name))
 		die(name);
-	for (unsigned i = 0; i < BURST; i++)
-		if (write(fd, frame, sizeof(frame)) < 0 && errno != EIO)
-			die("write");
+	close(fd);
+	return -1;
+}
+
+static int tap(const char *name, const char *bridge, const char *mac)
+{
+	uint8_t frame[60] = { 255, 255, 255, 255, 255, 255 };
+	unsigned m[6], sent = 0;
+	int fd = -1, ctl_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (sscanf(mac, "%x:%x:%x:%x:%x:%x", &m[0], &m[1], &m[2], &m[3], &m[4], &m[5]) != 6)
+		return 2;
+	if (ctl_fd < 0)
+		die("socket");
+	for (unsigned i = 0; i < 6; i++)
+		frame[6 + i] = (uint8_t)m[i];
+	frame[12] = 0x88; /* local experimental protocol */
+	frame[13] = 0xb5;
+	while (sent < BURST && !input_ended(0)) { /* one that is taken away before is made again */
+		if (fd < 0)
+			fd = tap_up(name, bridge, ctl_fd);
+		else if (write(fd, frame, sizeof(frame)) >= 0 || errno == EIO)
+			sent++;
+		else {
+			close(fd);
+			fd = -1;
+		}
+	}
+	if (sent < BURST) {
+		fputs("hurt: the tap was taken away each time before all was sent\n", stderr);
+		return 1;
+	}
 	printf("sent\n");
 	fflush(stdout);
 	while (!input_ended(20))

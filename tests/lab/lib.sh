@@ -179,6 +179,15 @@ heal() {                                                                     # h
 }
 drop_from_to() { in_switch nft add element bridge lab oneway "{ \"$1$3\" . \"$2$3\" }"; }    # drop_from_to A B PLANE
 pass_from_to() { in_switch nft delete element bridge lab oneway "{ \"$1$3\" . \"$2$3\" }"; } # cl: the client (plane u)
+lossy() { # lossy PERCENT [PLANE]: of what nodes send there, on the cluster network
+	local p=${2:-c}
+	in_switch nft add rule bridge lab through iifname "{ \"n1$p\", \"n2$p\", \"n3$p\" }" numgen random mod 100 '<' "$1" drop
+}
+unlossy() {
+	in_switch nft -a list chain bridge lab through | awk '/numgen/ {print $NF}' | while read -r h; do
+		in_switch nft delete rule bridge lab through handle "$h"
+	done
+}
 link_down() { in_switch ip link set "$1${2:-u}" down; }                      # link_down NODE [PLANE]: carrier lost
 link_up() { in_switch ip link set "$1${2:-u}" up; }
 
@@ -548,7 +557,7 @@ lab_guest_programs() { # lab_guest_programs STAGE: what the guests with applicat
 
 lab_build() { # lab tools, guest, and the programs under test as installed files
 	local tools=(tests/lab/nodeinit tests/lab/probe tests/lab/bindcheck tests/lab/hurt tests/lab/vmpaird-faulty tests/lab/history
-		tests/relay/vmpair-relay-faulty tests/lab/wallclock.so)
+		tests/lab/entrywatch tests/relay/vmpair-relay-faulty tests/lab/wallclock.so)
 	[ -f "$LAB_BUILD/Makefile" ] || {
 		echo "lab: $LAB_BUILD is not a configured build directory (set LAB_BUILD)" >&2
 		return 1

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Tools of the lab. The lab itself is driven by run.sh and tests/lab/lab.sh; here is what can be compiled.
 noinst_PROGRAMS += tests/lab/nodeinit tests/lab/probe
-check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt tests/lab/history
+check_PROGRAMS += tests/lab/bindcheck tests/lab/hurt tests/lab/history tests/lab/entrywatch
 # the daemons' side and the clients of bench/relay.sh
 noinst_PROGRAMS += tests/lab/relaydrive tests/lab/crowd
 tests_lab_relaydrive_CFLAGS = $(AM_CFLAGS) $(JANSSON_CFLAGS)
 tests_lab_relaydrive_LDADD = $(JANSSON_LIBS)
+tests_lab_entrywatch_LDADD = libvmpaird.la
+tests_lab_entrywatch_LDFLAGS = $(AM_LDFLAGS) -Wl,--as-needed
 tests_lab_history_SOURCES = %D%/apps/history.c
 
 # The daemon with faults that can be switched on: to see the checks of the lab fail.

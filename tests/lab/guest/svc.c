@@ -42,6 +42,7 @@ static unsigned long served;
 static bool mute;
 static int epoll_fd;
 static struct source conns[MAX_CONNS];
+static struct source http = {.kind = K_LISTEN};
 
 static void die(const char *what)
 {
@@ -119,6 +120,12 @@ static void watchdog(void)
 		die("watchdog");
 }
 
+static void drop(struct source *s)
+{
+	close(s->fd);
+	s->fd = -1;
+}
+
 static void control(const char *verb)
 {
 	if (!strncmp(verb, "reboot", 6)) {
@@ -147,6 +154,8 @@ static void control(const char *verb)
 		watchdog();
 	} else if (!strncmp(verb, "mute", 4)) {
 		mute = true;
+	} else if (!strncmp(verb, "deaf", 4)) { /* nobody listens for connections any more */
+		drop(&http);
 	} else if (!strncmp(verb, "agent-", 6)) { /* -stop, -go, -end: the agent that init has started */
 		FILE *f = fopen("/tmp/agent.pid", "re");
 		int pid;
@@ -159,12 +168,6 @@ static void control(const char *verb)
 	} else if (!strncmp(verb, "exit", 4)) {
 		exit(3);
 	}
-}
-
-static void drop(struct source *s)
-{
-	close(s->fd);
-	s->fd = -1;
 }
 
 static void accept_all(int fd)
@@ -274,7 +277,7 @@ static void walk_about(void)
 
 int main(void)
 {
-	struct source udp = {.kind = K_UDP}, http = {.kind = K_LISTEN}, inputs[4];
+	struct source udp = {.kind = K_UDP}, inputs[4];
 
 	if (gethostname(member, sizeof(member) - 1) < 0)
 		die("gethostname");

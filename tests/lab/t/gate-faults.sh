@@ -112,7 +112,7 @@ watch_frames() { # watch_frames MAC: to $LAB_DIR/frames-seen
 	wait_for 10 eval "in_client cat /proc/net/packet | grep -q ' 0003 '"
 }
 tap_begin() { # tap_begin NAME MAC: hurt makes the tap and sends
-	rm -f "$LAB_DIR/tap.in"
+	rm -f "$LAB_DIR/tap.in" "$LAB_DIR/tap.out" # the word of the one before is not this one's
 	mkfifo "$LAB_DIR/tap.in"
 	on "$standby" "$hurt" tap "$1" br-entry "$2" < "$LAB_DIR/tap.in" > "$LAB_DIR/tap.out" 2>&1 &
 	tapper=$!

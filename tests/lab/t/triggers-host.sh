@@ -51,8 +51,17 @@ on "$primary" touch /run/sick
 moved 'trigger health: the command ended with status 1; failover'
 on "$primary" rm /run/sick
 
+step 'health by tcp: restart:1'
+policy health=tcp:80 on_health=restart:1
+in_guest "$primary" deaf # its port is closed until it boots
+wait_for 20 event_seen "$primary" reset 'because of trigger health'
+as_before
+goes_on 'health by tcp: the second one, failover'
+in_guest "$primary" deaf
+moved 'trigger health: .*; failover'
+
 step 'health by http: failover'
-policy health=http:80/ health_timeout=1s
+policy health=http:80/ health_timeout=1s on_health=failover
 sleep_until_asked() { event_seen "$primary" reloaded '' && during 3 answered; }
 answered() { probe_answers "${LAB_ENTRY[0]}"; }
 wait_for 10 sleep_until_asked
@@ -121,4 +130,13 @@ stays 3 'trigger overload: load average per processor: .*; reported only'
 policy on_overload=failover
 moved 'trigger overload: load average per processor: .*; failover'
 on "$primary" umount /proc/loadavg
+
+if [ -r /proc/pressure/cpu ]; then
+	step 'overload in earnest' # the lab's hosts are one machine, so both have it
+	policy overload=cpu:50
+	keep_busy $((4 * $(nproc))) 30 &
+	busy=$!
+	stays 3 "trigger overload: share of time .*; reported only: the standby's host has the same trouble"
+	wait $busy
+fi
 triggers_end

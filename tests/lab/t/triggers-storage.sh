@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Storage that does not answer: the file of a VM's disk is covered by one that a process serves (FUSE), and that process is stopped. Who
-# looks at the file hangs; the daemon must not.
+# Storage that fails while the VM goes on: writes that end with errors, which the template has told to the guest (error_policy report). And
+# storage that does not answer: the file of a VM's disk is covered by one that a process serves (FUSE), and that process is stopped. Who looks
+# at the file hangs; the daemon must not.
 # vmpaird: yes
 # timeout: 300
 # full: yes
@@ -16,14 +17,30 @@ lab_load
 [ -c /dev/fuse ] || { echo 'skipped: no /dev/fuse'; exit 77; }
 qemu-storage-daemon --help 2> /dev/null | find_line 'type=\]fuse' || { echo 'skipped: no qemu-storage-daemon that exports over FUSE'; exit 77; }
 
+room=/var/lib/vmpair/disks
 for n in $(lab_all); do
 	on "$n" truncate -s 64M /etc/vmpair/p1.img
-	sed -i -e "s|<memballoon|<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='/etc/vmpair/p1.img'/><target dev='vda' bus='virtio'/></disk>&|" \
+	on "$n" mkdir -p $room
+	on "$n" mount -t tmpfs -o size=16m room $room
+	sed -i -e "s|<memballoon|<disk type='file' device='disk'><driver name='qemu' type='raw' error_policy='report'/><source file='/etc/vmpair/p1.img'/><target dev='vda' bus='virtio'/></disk>&|" \
 		"$LAB_DIR/$n/etc/vmpair/p1.xml"
 done
 triggers_begin hang_timeout=1min trigger_limit=16 on_storage=report storage_timeout=2s
 
-file=/var/lib/vmpair/disks/p1/vda.qcow2
+step 'three I/O errors in a row, and the VM goes on: report'
+policy on_io_error=report
+in_guest "$primary" write
+stays 4 "trigger io_error: $room/p1/vda.qcow2: .*; reported only"
+wait_for 20 event_seen "$primary" trigger-over 'trigger io_error' # none for a while
+as_before
+
+step 'three I/O errors in a row: failover'
+policy on_io_error=failover
+in_guest "$primary" write
+moved "trigger io_error: $room/p1/vda.qcow2: .*; failover"
+for n in $(lab_all); do on "$n" mount -o remount,size=96m room $room; done
+
+file=$room/p1/vda.qcow2
 server() { on "$primary" sh -c "kill -$1 \$(cat /run/slow.pid)"; } # server SIGNAL
 covered() { on "$primary" findmnt -t fuse "$file" > /dev/null; }
 

@@ -52,6 +52,15 @@ goes_on 'hang: failover' # of the same guest: the policy counts, not when it hun
 assert on n1 pcs resource update p1 on_hang=failover
 GAP_MS=60000 moved 'trigger hang: nothing was heard of the guest for .* ms; failover'
 
+step 'hang: restart:1'
+policy on_hang=restart:1
+in_guest "$primary" hang
+wait_for 20 event_seen "$primary" reset 'because of trigger hang'
+as_before
+goes_on 'hang: the second one, failover'
+in_guest "$primary" hang
+moved 'trigger hang: nothing was heard of the guest for .* ms; failover'
+
 step 'hang of a standby'
 pid=$(member_pid p1 "$standby")
 in_guest "$standby" hang
