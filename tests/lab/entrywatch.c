@@ -5,7 +5,7 @@
  * Looks every 2 ms at what the kernel of this node has, so that nothing depends on what any daemon tells of itself: whether the expiry word
  * pinned at MAP says that the entry is open here, and whether IFACE has ADDRESS. The time from the first look at which they differ to
  * the first at which they agree again is a disagreement; not to be looked for a while can only make it longer. For each line on standard input it
- * prints "LONGEST_MS LINE", the longest disagreement since the line before, one that goes on included; ends with its input.
+ * prints "LONGEST_MS LINE", the longest disagreement since the line before, one that goes on included; "quit" ends it.
  */
 #include <config.h>
 #include <arpa/inet.h>
@@ -94,6 +94,8 @@ int main(int argc, char **argv)
 			return 0;
 		if (text[have] == '\n' || have == sizeof(text) - 2) {
 			text[have] = '\0';
+			if (!strcmp(text, "quit"))
+				return 0;
 			printf("%.1f %s\n", (double)worst / 1e6, text);
 			fflush(stdout);
 			worst = have = 0;

@@ -136,9 +136,7 @@ assert_le "$(probe_value restart 'max_gap_ms | floor')" 500 'gap by a planned re
 
 log 'VRRP and the gate never disagreed for longer than an advert interval'
 for n in $(lab_all); do
-	echo "$segment" >&"${watch_fd[$n]}"
-	fd=${watch_fd[$n]}
-	exec {fd}>&-
+	printf '%s\nquit\n' "$segment" >&"${watch_fd[$n]}"
 	wait "${watcher[$n]}" || fail "entrywatch of $n ended with $?"
 	log "longest disagreement on $n, in ms: $(paste -sd , "$LAB_DIR/watch-$n")"
 	assert_eq 9 "$(wc -l < "$LAB_DIR/watch-$n")" "segments on $n"
