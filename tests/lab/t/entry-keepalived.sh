@@ -134,7 +134,7 @@ for s in 'switchover 1' 'switchover 2' vm-kill daemon-freeze daemon-kill restart
 done
 assert_le "$(probe_value restart 'max_gap_ms | floor')" 500 'gap by a planned restart, in ms'
 
-log 'VRRP and the gate never disagreed for longer than an advert interval'
+log 'VRRP and the gate never disagreed for longer than an advert interval (and its skew time, and what the machine adds)'
 for n in $(lab_all); do
 	printf '%s\nquit\n' "$segment" >&"${watch_fd[$n]}"
 	wait "${watcher[$n]}" || fail "entrywatch of $n ended with $?"
@@ -143,7 +143,7 @@ for n in $(lab_all); do
 done
 sort -n "$LAB_DIR"/watch-n? | tail -n 1 > "$LAB_DIR/disagreed"
 assert_le 1 "$(awk '{print int($1)}' "$LAB_DIR/disagreed")" 'longest disagreement in ms, which cannot be none'
-assert_le "$(awk '{print int($1)}' "$LAB_DIR/disagreed")" $advert_ms "longest disagreement in ms ($(cat "$LAB_DIR/disagreed"))"
+assert_le "$(awk '{print int($1)}' "$LAB_DIR/disagreed")" $((advert_ms + advert_ms / 128 + 30)) "longest disagreement in ms ($(cat "$LAB_DIR/disagreed"))"
 
 log 'the pair deleted: keepalived stays at fault, nothing else is left'
 wait_for 60 lab_settled
