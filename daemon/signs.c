@@ -322,6 +322,7 @@ static void on_reset(struct vmp_member *m, const struct vmp_virt_event *ev)
 void vmp_signs_virt(struct vmp_member *m, const struct vmp_virt_event *ev)
 {
 	struct vmp_signs *s = &m->signs;
+	char text[160];
 
 	if (!s->on)
 		return;
@@ -334,7 +335,8 @@ void vmp_signs_virt(struct vmp_member *m, const struct vmp_virt_event *ev)
 		break;
 	case VMP_VIRT_IO_ERROR:
 		vmp_log(LOG_WARNING, "%s: I/O error: %s", m->name, ev->reason);
-		sign(m, VMP_TRG_IO_ERROR, true, ev->reason);
+		snprintf(text, sizeof(text), "I/O errors of %.140s", ev->reason);
+		sign(m, VMP_TRG_IO_ERROR, true, text);
 		break;
 	case VMP_VIRT_PAUSED:
 		on_paused(m, ev);

@@ -30,14 +30,14 @@ triggers_begin hang_timeout=1min trigger_limit=16 on_storage=report storage_time
 step 'three I/O errors in a row, and the VM goes on: report'
 policy on_io_error=report
 in_guest "$primary" write
-stays 4 "trigger io_error: $room/p1/vda.qcow2: .*; reported only"
+stays 4 "trigger io_error: I/O errors of $room/p1/vda.qcow2.*; reported only"
 wait_for 20 event_seen "$primary" trigger-over 'trigger io_error' # none for a while
 as_before
 
 step 'three I/O errors in a row: failover'
 policy on_io_error=failover
 in_guest "$primary" write
-moved "trigger io_error: $room/p1/vda.qcow2: .*; failover"
+moved "trigger io_error: I/O errors of $room/p1/vda.qcow2.*; failover"
 for n in $(lab_all); do on "$n" mount -o remount,size=96m room $room; done
 
 file=$room/p1/vda.qcow2
