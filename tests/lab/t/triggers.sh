@@ -61,7 +61,12 @@ goes_on 'hang: the second one, failover'
 in_guest "$primary" hang
 moved 'trigger hang: nothing was heard of the guest for .* ms; failover'
 
-step 'hang of a standby'
+step 'hang of a standby: restart:1'
+in_guest "$standby" hang
+wait_for 20 event_seen "$standby" reset 'because of trigger hang'
+as_before
+
+step 'hang of a standby: the second one'
 pid=$(member_pid p1 "$standby")
 in_guest "$standby" hang
 wait_for 30 event_seen "$standby" trigger 'trigger hang: .*; the member is replaced'
