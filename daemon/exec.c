@@ -51,14 +51,15 @@ static const char *pair_name(struct vmp_daemon *d, uint64_t id)
 static void binding_log(struct vmp_daemon *d, const char *what, const struct vmp_member *m, uint64_t epoch, uint64_t expiry)
 {
 	char line[160];
-	int n;
+	int n, r;
 
 	if (d->binding_fd < 0)
 		return;
 	n = snprintf(line, sizeof(line), "%llu %s %s %llu %llu\n", (unsigned long long)vmp_now_ns(), what, m->name,
 		     (unsigned long long)epoch, (unsigned long long)expiry);
-	if (write(d->binding_fd, line, (size_t)n) != n && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), 60 * second_ns))
-		vmp_log(LOG_WARNING, "binding log: %s", strerror(errno));
+	r = vmp_log_write(d->binding_fd, line, (size_t)n);
+	if (r < 0 && vmp_ratelimit_pass(&d->limit_gate, vmp_now_ns(), 60 * second_ns))
+		vmp_log(LOG_WARNING, "binding log: %s", strerror(-r));
 }
 
 /* What applications on this host read. It says primary only while the gate was told so, and never longer than the lease. */

@@ -101,7 +101,7 @@ static void read_back(struct vmp_journal *j, const char *path)
 			copy(ev.text, sizeof(ev.text), text);
 			keep(j, &ev);
 		}
-		json_decref(o); /* a torn last line after a crash is skipped */
+		json_decref(o);
 	}
 	free(line);
 	fclose(f);
@@ -113,9 +113,9 @@ static int open_file(struct vmp_journal *j)
 	char path[300];
 
 	snprintf(path, sizeof(path), "%s/events.jsonl", j->dir);
-	j->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	j->fd = vmp_log_file_open(path);
 	if (j->fd < 0)
-		return -errno;
+		return j->fd;
 	j->file_bytes = fstat(j->fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 	return 0;
 }

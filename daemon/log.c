@@ -2,11 +2,13 @@
 #include "daemon/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,18 +41,51 @@ static const char *level_name(int level)
 	return level >= 0 && level < (int)ARRAY_SIZE(names) ? names[level] : "?";
 }
 
-static void write_all(int fd, const char *p, size_t len)
+int vmp_log_write(int fd, const char *p, size_t len)
 {
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, p + done, len - done);
+		struct stat st;
+		int r;
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
-			return; /* nowhere left to report it */
-		p += n;
-		len -= (size_t)n;
+		if (n > 0) {
+			done += (size_t)n;
+			continue;
+		}
+		r = n < 0 ? -errno : -EIO;
+		if (done && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size >= done &&
+		    ftruncate(fd, st.st_size - (off_t)done) < 0)
+			return -errno;
+		return r;
 	}
+	return 0;
+}
+
+int vmp_log_file_open(const char *path)
+{
+	CLEANUP_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	char end[4096];
+	struct stat st;
+	off_t from;
+	ssize_t n;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	from = st.st_size > (off_t)sizeof(end) ? st.st_size - (off_t)sizeof(end) : 0;
+	n = S_ISREG(st.st_mode) ? pread(fd, end, sizeof(end), from) : 0;
+	if (n < 0)
+		return -errno;
+	for (ssize_t keep = n; keep > 0; keep--)
+		if (end[keep - 1] == '\n') {
+			if (keep < n && ftruncate(fd, from + keep) < 0)
+				return -errno;
+			break;
+		}
+	return TAKE_FD(fd);
 }
 
 __attribute__((format(printf, 5, 0)))
@@ -80,6 +115,20 @@ static size_t format_line(char *buf, size_t cap, int level, enum vmp_log_style s
 	return n;
 }
 
+__attribute__((format(printf, 1, 2)))
+static void tell(const char *fmt, ...) /* by the writer itself */
+{
+	char buf[160];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(buf, sizeof(buf), fmt, ap);
+	va_end(ap);
+	if (n > 0)
+		vmp_log_write(lg.fd, buf, (size_t)n < sizeof(buf) ? (size_t)n : sizeof(buf) - 1);
+}
+
 static void *writer(void *arg)
 {
 	static struct line batch[64];
@@ -88,7 +137,8 @@ static void *writer(void *arg)
 	pthread_mutex_lock(&lg.lock);
 	for (;;) {
 		unsigned n = 0;
-		unsigned long dropped;
+		unsigned long dropped, unwritten = 0;
+		int why = 0;
 
 		while (lg.count == 0 && !lg.stop)
 			pthread_cond_wait(&lg.wake, &lg.lock);
@@ -102,13 +152,18 @@ static void *writer(void *arg)
 		dropped = lg.dropped;
 		lg.dropped = 0;
 		pthread_mutex_unlock(&lg.lock);
-		for (unsigned i = 0; i < n; i++)
-			write_all(batch[i].fd, batch[i].text, batch[i].len);
-		if (dropped) {
-			char buf[64];
+		for (unsigned i = 0; i < n; i++) {
+			int r = vmp_log_write(batch[i].fd, batch[i].text, batch[i].len);
 
-			write_all(lg.fd, buf, (size_t)snprintf(buf, sizeof(buf), "(%lu log messages dropped)\n", dropped));
+			if (r < 0 && batch[i].fd != lg.fd) { /* of the log itself there is nowhere left to report it */
+				unwritten++;
+				why = -r;
+			}
 		}
+		if (dropped)
+			tell("(%lu log messages dropped)\n", dropped);
+		if (unwritten)
+			tell("(events not written: %lu, %s; they are kept in memory only)\n", unwritten, strerror(why));
 		pthread_mutex_lock(&lg.lock);
 	}
 	pthread_mutex_unlock(&lg.lock);
@@ -158,7 +213,7 @@ void vmp_log_line_to(int fd, const char *text, size_t len)
 	if (cut)
 		len = LINE_MAX_LEN;
 	if (!lg.running) {
-		write_all(fd, text, len);
+		vmp_log_write(fd, text, len);
 		return;
 	}
 	pthread_mutex_lock(&lg.lock);

@@ -25,6 +25,13 @@ int vmp_log_open(int fd, enum vmp_log_style style, int max_level);
 void vmp_log_close(void);
 void vmp_log_set_level(int max_level);
 void vmp_log(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/*
+ * Files of lines that programs read: open one to append to it (0600; half a line at its end, which a crash has left, is
+ * cut off), and write a line now: all of it, or nothing, since half a line would spoil the next one too. For the one writer
+ * of a file. Return a descriptor, 0, or -errno.
+ */
+int vmp_log_file_open(const char *path);
+int vmp_log_write(int fd, const char *line, size_t len);
 /* Append a finished line (with its newline) to another descriptor in the same order-keeping, non-blocking way. */
 void vmp_log_line_to(int fd, const char *line, size_t len);
 

@@ -389,9 +389,9 @@ static int setup(struct vmp_daemon *d, char *reason, size_t size)
 	vmp_journal_set_listener(d->journal, on_journal_event, d);
 	snprintf(path, sizeof(path), "%s/binding.log", d->conf.log_dir);
 	if (d->conf.binding_log) {
-		d->binding_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		d->binding_fd = vmp_log_file_open(path);
 		if (d->binding_fd < 0)
-			vmp_log(LOG_WARNING, "%s: %s", path, strerror(errno));
+			vmp_log(LOG_WARNING, "%s: %s", path, strerror(-d->binding_fd));
 	}
 	r = vmp_loop_new(&d->loop);
 	if (r < 0)

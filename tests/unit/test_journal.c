@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "daemon/journal.h"
+#include "daemon/log.h"
 
 static void ev(json_t *a, const char *node, uint64_t ms, uint64_t epoch, const char *what, const char *text)
 {
@@ -48,6 +52,24 @@ static void why_merges_the_last_change(void **state)
 	json_decref(a);
 }
 
+static unsigned events_in(const char *path) /* and nothing else */
+{
+	FILE *f = fopen(path, "re");
+	char line[4096];
+	unsigned n = 0;
+
+	assert_non_null(f);
+	for (; fgets(line, sizeof(line), f); n++) {
+		json_t *o = json_loads(line, 0, NULL);
+
+		assert_non_null(o);
+		json_decref(o);
+		assert_int_equal(line[strlen(line) - 1], '\n');
+	}
+	fclose(f);
+	return n;
+}
+
 static void survives_a_restart_and_a_torn_line(void **state)
 {
 	char dir[] = "/tmp/vmpair-journal-XXXXXX", path[64], warning[200];
@@ -76,7 +98,45 @@ static void survives_a_restart_and_a_torn_line(void **state)
 	assert_int_equal(json_array_size(a), 1);
 	assert_string_equal(json_string_value(json_object_get(json_array_get(a, 0), "pair")), "p2");
 	json_decref(a);
+	vmp_journal_add(j, "p1", 515, "bound", "after it");
 	vmp_journal_free(j);
+	assert_int_equal(events_in(path), 3); /* and half a line spoils no other */
+	unlink(path);
+	rmdir(dir);
+}
+
+/* No room for the whole line (here by a limit, as tmpfs does it at its end): nothing of it is left, and later ones are whole. */
+static void a_full_disk_spoils_no_line(void **state)
+{
+	char dir[] = "/tmp/vmpair-journal-XXXXXX", path[64], warning[200], said[200] = "";
+	struct rlimit was, limit;
+	struct vmp_journal *j;
+	struct stat st;
+	int log[2];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/events.jsonl", dir);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(pipe(log), 0);
+	assert_int_equal(vmp_journal_new(&j, dir, "n1", warning, sizeof(warning)), 0);
+	vmp_journal_add(j, "p1", 513, "bound", "x");
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+	limit = (struct rlimit){ .rlim_cur = (rlim_t)st.st_size + 20, .rlim_max = was.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(vmp_log_open(log[1], VMP_LOG_PLAIN, LOG_INFO), 0);
+	vmp_journal_add(j, "p1", 513, "unbound", "lost");
+	vmp_log_close();
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+	assert_true(read(log[0], said, sizeof(said) - 1) > 0);
+	assert_string_equal(said, "(events not written: 1, File too large; they are kept in memory only)\n");
+	assert_int_equal(events_in(path), 1);
+	vmp_journal_add(j, "p1", 769, "bound", "room again");
+	assert_int_equal(events_in(path), 2);
+	vmp_journal_free(j);
+	close(log[0]);
+	close(log[1]);
 	unlink(path);
 	rmdir(dir);
 }
@@ -141,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(why_merges_the_last_change),
 		cmocka_unit_test(survives_a_restart_and_a_torn_line),
+		cmocka_unit_test(a_full_disk_spoils_no_line),
 		cmocka_unit_test(goes_on_without_a_file),
 		cmocka_unit_test(text_of_any_bytes_stays_an_event),
 	};

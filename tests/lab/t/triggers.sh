@@ -3,7 +3,7 @@
 # Triggers of the guest, each with its policies, under a client's load: panic, hang, power-off from inside; and a VM that an operator pauses,
 # which is no trigger. After each: one primary, no second copy of a member, and the cause is on record.
 # vmpaird: yes
-# timeout: 400
+# timeout: 600
 # full: yes
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib.sh
