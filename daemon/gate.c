@@ -640,15 +640,18 @@ int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
 {
 	for (unsigned int i = 0; i < g->n_leftover; i++) {
 		struct slot *s;
+		int r;
 
 		if (strcmp(g->leftover[i].name, pair_name))
 			continue;
+		r = close_pinned(g, pair_name); /* at once; what remains the worker removes */
+		if (r < 0)
+			return r;
 		s = new_slot(g, 0, pair_name);
 		if (!s)
 			return -ENOSPC;
 		s->spec = s->s_spec = g->leftover[i].spec;
 		drop_leftover(g, pair_name);
-		(void)close_pinned(g, s->name); /* at once; what remains the worker removes */
 		submit(g, s, WANT_REMOVED, false);
 		return 0;
 	}

@@ -188,7 +188,8 @@ int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id);
 int vmp_gate_word_path(const struct vmp_gate *g, const char *pair_name, char *ret, size_t size);
 int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_gate_info *ret);
 
-/* Pairs found pinned at the start that no port_add has claimed: name them, or remove all of one (PORT_GONE, pair_id 0).
+/* Pairs found pinned at the start that no port_add has claimed: name them, or close and remove all of one (PORT_GONE, pair_id 0;
+ * an error when it could not be closed, and nothing is removed).
  */
 const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
 int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);

@@ -222,17 +222,30 @@ static void realtime(const struct vmp_daemon *d, int flags)
 		vmp_log(LOG_WARNING, "no real-time priority (%s): under load leases may lapse", strerror(errno));
 }
 
-/* Gates of pairs that are not on this node any more; those of known pairs stay even where they could not be taken over. */
-static void forget_gates(struct vmp_daemon *d)
+/*
+ * Gates of pairs that are not on this node any more; those of known pairs stay even where they could not be taken over. One that cannot
+ * be closed would be called closed (there is no member to ask): false, and the daemon does not begin.
+ */
+static bool forget_gates(struct vmp_daemon *d)
 {
 	const char *found;
 	char name[64];
+	int r;
 
 	for (unsigned i = 0; (found = vmp_gate_leftover(d->gate, i));) {
 		snprintf(name, sizeof(name), "%s", found);
-		if (vmp_member_by_name(d, name) || vmp_gate_forget(d->gate, name) < 0)
+		if (vmp_member_by_name(d, name)) {
 			i++;
+			continue;
+		}
+		r = vmp_gate_forget(d->gate, name);
+		if (r < 0) {
+			vmp_log(LOG_ERR, "%s: not on this node any more, and its gate cannot be closed: %s; start vmpaird again, or reboot",
+				name, strerror(-r));
+			return false;
+		}
 	}
+	return true;
 }
 
 void vmp_run_identified(struct vmp_daemon *d)
@@ -251,7 +264,10 @@ void vmp_run_identified(struct vmp_daemon *d)
 		vmp_journal_add(d->journal, NULL, 0, "daemon", "vmpaird " PACKAGE_VERSION " starts%s", d->as_witness ? " as witness" : "");
 	if (first && !d->as_witness) {
 		vmp_member_adopt_all(d);
-		forget_gates(d);
+		if (!forget_gates(d)) {
+			vmp_loop_stop(d->loop);
+			return;
+		}
 		vmp_sync_end_others(d);
 	}
 	r = vmp_exec_start(d);

@@ -795,7 +795,7 @@ static void closed_before_it_is_ready(void **state)
 	char reason[VMP_GATE_REASON] = "";
 	struct rlimit files, none;
 	struct vmp_gate_spec sp;
-	int r;
+	int r, forgotten;
 
 	env_add(e, P0, 0);
 	guest = env_guest("tap0");
@@ -824,8 +824,11 @@ static void closed_before_it_is_ready(void **state)
 	none = (struct rlimit){ .rlim_max = files.rlim_max };
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	r = vmp_gate_close_unclaimed(e->g, "pair.0");
+	forgotten = vmp_gate_forget(e->g, "pair.0");
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
 	assert_int_equal(r, -EMFILE);
+	assert_int_equal(forgotten, -EMFILE);
+	assert_true(env_passes_out(e, guest));
 	assert_int_equal(vmp_gate_close_unclaimed(e->g, "pair.0"), 0);
 	assert_false(env_passes_out(e, guest));
 	assert_true(if_nametoindex("tap0"));	/* a guest may have it */
