@@ -66,6 +66,7 @@ struct vmp_fence {
 	unsigned int portid;
 	uint32_t seq;
 	bool no_owner, owned, installed;
+	bool dirty; /* the last change of `armed` may not be in the kernel */
 	bool stands[N_TABLES];
 	uint64_t handle[N_TABLES]; /* of the table in the kernel: another one by that name is not ours */
 	uint64_t rule[N_TABLES][MAX_RULES];
@@ -804,7 +805,9 @@ int vmp_fence_install(struct vmp_fence *f)
 		f->handle[t] = s.handle;
 		memcpy(f->rule[t], s.rule, sizeof s.rule);
 	}
-	return vmp_fence_verify(f);
+	r = vmp_fence_verify(f);
+	f->dirty = f->dirty && r < 0;
+	return r;
 }
 
 /* One element; if the kernel's table is not what we remember, the whole table is written from what we remember. */
@@ -827,6 +830,14 @@ static int change(struct vmp_fence *f, uint16_t type, const char *ifname, const 
 	}
 	r = batch_commit(&b);
 	return r < 0 ? vmp_fence_install(f) : 0;
+}
+
+static int change_armed(struct vmp_fence *f, uint16_t type, uint32_t ifindex)
+{
+	int r = change(f, type, NULL, &ifindex);
+
+	f->dirty = f->dirty || r < 0;
+	return r;
 }
 
 static int find_gated(const struct vmp_fence *f, const char *ifname)
@@ -876,11 +887,11 @@ int vmp_fence_arm(struct vmp_fence *f, int ifindex)
 	if (ifindex <= 0)
 		return -EINVAL;
 	if (find_armed(f, ifindex) >= 0)
-		return 0;
+		return f->dirty ? vmp_fence_install(f) : 0;
 	if (f->n_armed == VMP_FENCE_MAX)
 		return -ENOSPC;
 	f->armed[f->n_armed++] = key;
-	return change(f, NFT_MSG_NEWSETELEM, NULL, &key);
+	return change_armed(f, NFT_MSG_NEWSETELEM, key);
 }
 
 int vmp_fence_disarm(struct vmp_fence *f, int ifindex)
@@ -889,9 +900,9 @@ int vmp_fence_disarm(struct vmp_fence *f, int ifindex)
 	int i = find_armed(f, ifindex);
 
 	if (i < 0)
-		return 0;
+		return f->dirty ? vmp_fence_install(f) : 0;
 	f->armed[i] = f->armed[--f->n_armed];
-	return change(f, NFT_MSG_DELSETELEM, NULL, &key);
+	return change_armed(f, NFT_MSG_DELSETELEM, key);
 }
 
 static struct host *find_host(const struct vmp_fence *f, const char *name)

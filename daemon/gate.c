@@ -261,8 +261,10 @@ static int on_ready(struct vmp_gate *g, struct slot *s, int map_fd, bool adopted
 	if (!s->word) {
 		s->map_fd = map_fd;
 		s->word = vmp_tcbpf_map_mmap(map_fd);
-		if (!s->word)
+		if (!s->word) {
+			s->map_fd = -1; /* the worker has it still */
 			return -errno;
+		}
 		if (adopted)
 			binding_log(g, s, VMP_GATE_STORE_ADOPT, 0, word_get(s->word), boot_ns(),
 				    clock_ns(CLOCK_MONOTONIC));
@@ -293,7 +295,7 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 	int err[VMP_GATE_EV_MAX], map_fd, n = 0;
 	char reason[VMP_GATE_REASON];
 	uint64_t pair_id = s->pair_id;
-	bool adopted, forget, removed, again;
+	bool adopted, forget, removed, again, unmapped = false;
 	uint32_t bits, done;
 
 	pthread_mutex_lock(&g->lock);
@@ -318,13 +320,14 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 		if (r < 0) {
 			bits = (bits & ~BIT(VMP_GATE_EV_PORT_READY)) | BIT(VMP_GATE_EV_PORT_FAILED);
 			err[VMP_GATE_EV_PORT_FAILED] = r;
+			unmapped = true;
 			snprintf(reason, sizeof reason, "cannot map the expiry word: %s", strerror(-r));
 		}
 	}
-	/* A port that never stood is forgotten; one on which only a repair failed stays. After a removal no other news
-	 * count. */
-	forget =
-		(bits & BIT(VMP_GATE_EV_PORT_GONE)) || ((bits & BIT(VMP_GATE_EV_PORT_FAILED)) && !s->ready && !removed);
+	/* A port that never stood is forgotten; one on which only a repair failed stays, and one that the worker has and we
+	 * cannot open. After a removal no other news count. */
+	forget = (bits & BIT(VMP_GATE_EV_PORT_GONE)) ||
+		 ((bits & BIT(VMP_GATE_EV_PORT_FAILED)) && !s->ready && !unmapped && !removed);
 	if (removed)
 		bits &= BIT(VMP_GATE_EV_PORT_GONE);
 	if ((again || (bits & BIT(VMP_GATE_EV_UPLINK_UP))) && s->open)
@@ -636,26 +639,27 @@ const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i)
 	return i < g->n_leftover ? g->leftover[i].name : NULL;
 }
 
-int vmp_gate_forget(struct vmp_gate *g, const char *pair_name)
+int vmp_gate_forget(struct vmp_gate *g, uint64_t pair_id, const char *pair_name)
 {
-	for (unsigned int i = 0; i < g->n_leftover; i++) {
-		struct slot *s;
-		int r;
+	struct vmp_gate_spec spec;
+	struct slot *s;
+	int r;
 
-		if (strcmp(g->leftover[i].name, pair_name))
-			continue;
-		r = close_pinned(g, pair_name); /* at once; what remains the worker removes */
-		if (r < 0)
-			return r;
-		s = new_slot(g, 0, pair_name);
-		if (!s)
-			return -ENOSPC;
-		s->spec = s->s_spec = g->leftover[i].spec;
-		drop_leftover(g, pair_name);
-		submit(g, s, WANT_REMOVED, false);
-		return 0;
-	}
-	return -ENOENT;
+	if (find_slot(g, pair_id))
+		return -EBUSY;
+	r = vmp_gate_pin_spec_get(g->dir, pair_name, &spec);
+	if (r < 0)
+		return r;
+	r = close_pinned(g, pair_name); /* at once; what remains the worker removes */
+	if (r < 0)
+		return r;
+	s = new_slot(g, pair_id, pair_name);
+	if (!s)
+		return -ENOSPC;
+	s->spec = s->s_spec = spec;
+	drop_leftover(g, pair_name);
+	submit(g, s, WANT_REMOVED, false);
+	return 0;
 }
 
 int vmp_gate_close_unclaimed(struct vmp_gate *g, const char *pair_name)

@@ -188,14 +188,16 @@ int vmp_gate_port_del(struct vmp_gate *g, uint64_t pair_id);
 int vmp_gate_word_path(const struct vmp_gate *g, const char *pair_name, char *ret, size_t size);
 int vmp_gate_port_info(const struct vmp_gate *g, uint64_t pair_id, struct vmp_gate_info *ret);
 
-/* Pairs found pinned at the start that no port_add has claimed: name them, or close and remove all of one (PORT_GONE, pair_id 0;
- * an error when it could not be closed, and nothing is removed).
+/*
+ * Pairs found pinned at the start that no port_add has claimed: name them, or close and remove all that a daemon before has left of one
+ * without a port here (PORT_GONE follows). -ENOENT: nothing; -EBUSY: it has a port; another error: it could not be closed, and nothing is
+ * removed.
  */
 const char *vmp_gate_leftover(const struct vmp_gate *g, unsigned int i); /* NULL after the last */
-int vmp_gate_forget(struct vmp_gate *g, const char *pair_name);
+int vmp_gate_forget(struct vmp_gate *g, uint64_t pair_id, const char *pair_name);
 /*
- * Closes, confirmed (K4), what a daemon before has left of a pair without a port here: one that nobody has claimed, or whose port_add failed.
- * Its tap and pins stay. 0 also where there is nothing.
+ * Closes what a daemon before has left of a pair without a port here, one that nobody has claimed, or whose port_add failed: its word is 0
+ * then, read back (the first of K4's two locks; nobody here can arm or disarm it). Its tap and pins stay. 0 also where there is nothing.
  */
 int vmp_gate_close_unclaimed(struct vmp_gate *g, const char *pair_name);
 

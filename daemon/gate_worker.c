@@ -193,7 +193,8 @@ static int attach_clsact(struct vmp_gate *g, struct slot *s)
 static void drop_filters(struct vmp_gate *g, const struct slot *s)
 {
 	for (int i = 0; i < 2 && is_host(s) && !g->tcx; i++)
-		vmp_link_filter_del(g->link, s->w.ifindex, i == 1, s->w.prog_id[i]);
+		if (s->w.prog_id[i]) /* 0 is every filter there, those of other pairs too */
+			vmp_link_filter_del(g->link, s->w.ifindex, i == 1, s->w.prog_id[i]);
 }
 
 int vmp_gate_host_clear(struct vmp_link *l, bool tcx, const struct vmp_gate_spec *spec, const uint32_t prog_id[2])
@@ -389,6 +390,18 @@ static int new_programs(struct vmp_gate *g, struct slot *s, char *reason, size_t
 	return 0;
 }
 
+/* What cannot be adopted (another version has loaded it) would drop everything behind the filter that takes its place. */
+static void drop_pinned_filters(struct vmp_gate *g, struct slot *s)
+{
+	for (int i = 0; i < 2 && is_host(s) && !g->tcx; i++) {
+		CLEANUP_CLOSE int fd = vmp_gate_pin_get(g->dir, s->name, prog_pin[i]);
+		struct vmp_tcbpf_info pi;
+
+		if (fd >= 0 && !vmp_tcbpf_prog_info(fd, &pi) && pi.id)
+			vmp_link_filter_del(g->link, s->w.ifindex, i == 1, pi.id);
+	}
+}
+
 static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
 {
 	struct vmp_gate_spec old;
@@ -421,6 +434,7 @@ static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, c
 		if (fd >= 0)
 			vmp_tcbpf_link_detach(fd);
 	}
+	drop_pinned_filters(g, s);
 	vmp_gate_pin_remove_all(g->dir, s->name);
 	vmp_gate_pin_path(g->dir, s->name, "", path, sizeof path);
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
@@ -812,6 +826,12 @@ static int check_foreign(struct vmp_gate *g, const struct vmp_gate_spec *sp, int
 	return 0;
 }
 
+/* As it is on the interface: an IPv4 address always has /32 there. */
+static bool same_there(const struct vmp_gate_addr *a, const struct vmp_gate_addr *b)
+{
+	return in_list(a, 1, b) && (a->family == AF_INET || a->prefix == b->prefix);
+}
+
 /* The interface's addresses that are the pair's no longer; with `all` those that still are, too. */
 static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
 {
@@ -821,8 +841,11 @@ static void drop_addrs(struct vmp_gate *g, struct slot *s, bool all)
 		return;
 	for (unsigned int i = 0; i < s->w.n_applied;) {
 		const struct vmp_gate_addr *a = &s->w.applied[i];
+		bool stays = false;
 
-		if (in_list(sp->addrs, sp->n_addrs, a)) {
+		for (unsigned int k = 0; k < sp->n_addrs && !stays; k++)
+			stays = same_there(&sp->addrs[k], a);
+		if (stays) {
 			i++;
 			continue;
 		}
@@ -1052,7 +1075,25 @@ static void undo_equip(struct vmp_gate *g, struct slot *s, bool had_pins)
 	vmp_gate_reset_wport(&s->w);
 }
 
-static void serve_setup(struct vmp_gate *g, struct slot *s)
+/*
+ * A standing port that could not become what it shall be is what it was: the programs' addresses and the fence's are those that go on the
+ * interface, or the port is disabled.
+ */
+static void keep_spec(struct vmp_gate *g, struct slot *s, const struct vmp_gate_spec *was)
+{
+	int r;
+
+	s->w.spec = *was;
+	if (!is_host(s) || !s->w.ifindex || s->w.addrs_fd < 0)
+		return;
+	r = set_addrs(s);
+	r = r ? r : fence_host(g, s, armed(g, s) ? s->w.ifindex : 0);
+	if (r < 0 && !s->w.alarm)
+		alarm_port(g, s, r, "the addresses of before cannot be gated again");
+}
+
+/* false: it is not what its new spec says. */
+static bool serve_setup(struct vmp_gate *g, struct slot *s, const struct vmp_gate_spec *was)
 {
 	char reason[VMP_GATE_REASON] = "";
 	struct vmp_gate_spec pinned;
@@ -1070,11 +1111,13 @@ static void serve_setup(struct vmp_gate *g, struct slot *s)
 	}
 	if (r < 0) {
 		s->w.alarm = was_alarm;
-		if (!s->w.setup)
+		if (s->w.setup)
+			keep_spec(g, s, was);
+		else
 			undo_equip(g, s, had_pins);
 		publish(g, s);
 		post(g, s, VMP_GATE_EV_PORT_FAILED, r, reason);
-		return;
+		return false;
 	}
 	s->w.setup = true;
 	adopted = adopted && !vmp_tcbpf_map_get(s->w.map_fd, &word) && word > boot_ns();
@@ -1088,6 +1131,7 @@ static void serve_setup(struct vmp_gate *g, struct slot *s)
 	s->adopted = s->adopted || adopted;
 	pthread_mutex_unlock(&g->lock);
 	post(g, s, VMP_GATE_EV_PORT_READY, 0, NULL);
+	return true;
 }
 
 static void plan_disarm(struct slot *s)
@@ -1127,7 +1171,7 @@ static void serve_done(struct vmp_gate *g, struct slot *s, uint32_t req)
 		notify(g);
 }
 
-static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want want, bool setup)
+static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want want, bool setup, const struct vmp_gate_spec *was)
 {
 	char reason[VMP_GATE_REASON] = "";
 	int r = 0;
@@ -1144,7 +1188,7 @@ static void serve(struct vmp_gate *g, struct slot *s, uint32_t req, enum want wa
 	else if (!s->w.setup)
 		s->w.want = WANT_KEEP;
 	if (setup)
-		serve_setup(g, s);
+		setup = serve_setup(g, s, was);
 	if (!s->w.setup) {
 		serve_done(g, s, req);
 		return;
@@ -1182,6 +1226,7 @@ static void serve_all(struct vmp_gate *g)
 	for (;;) {
 		struct slot *s = NULL;
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
+		struct vmp_gate_spec was = { .n_addrs = 0 };
 		uint32_t req = 0;
 		enum want want = WANT_KEEP;
 		bool setup = false;
@@ -1205,13 +1250,14 @@ static void serve_all(struct vmp_gate *g)
 			want = s->want;
 			setup = s->setup;
 			s->setup = false;
+			was = s->w.spec;
 			if (setup || want == WANT_REMOVED)
 				s->w.spec = s->s_spec;
 		}
 		pthread_mutex_unlock(&g->lock);
 		if (!s)
 			return;
-		serve(g, s, req, want, setup);
+		serve(g, s, req, want, setup, &was);
 	}
 }
 

@@ -497,16 +497,19 @@ static int on_addr(const struct nlmsghdr *nlh, void *user)
 	struct addr_query *q = user;
 	size_t len = q->family == AF_INET ? 4 : 16;
 	const struct nlattr *a;
-	bool match = false;
+	bool match = false, ours;
 
 	if (nlh->nlmsg_type != RTM_NEWADDR || ifa->ifa_family != q->family)
 		return MNL_CB_OK;
+	/* As vmp_link_addr_add puts them; one that is never to be chosen as a source (so ours) with the prefix that the pair had before, too. */
+	ours = (int)ifa->ifa_index == q->but && (ifa->ifa_prefixlen == own_prefix(q->family, q->prefix) ||
+						 (q->family == AF_INET6 && ifa->ifa_flags & IFA_F_DEPRECATED));
 	mnl_attr_for_each(a, nlh, sizeof *ifa)
 		/* IPv6 has only the second, unless there is a peer. */
 		if ((mnl_attr_get_type(a) == IFA_LOCAL || (q->family == AF_INET6 && mnl_attr_get_type(a) == IFA_ADDRESS)) &&
 		    mnl_attr_get_payload_len(a) == len && !memcmp(mnl_attr_get_payload(a), q->addr, len))
 			match = true;
-	if (match && ((int)ifa->ifa_index != q->but || ifa->ifa_prefixlen != own_prefix(q->family, q->prefix)))
+	if (match && !ours)
 		q->found = (int)ifa->ifa_index;
 	return MNL_CB_OK;
 }

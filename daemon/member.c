@@ -26,6 +26,7 @@ enum {
 	START_TIMEOUT_MS = 60000,
 	RESTART_TIMEOUT_MS = 20000, /* in place: after that it is Pacemaker's turn */
 	PORT_TRIES = 4,
+	HOST_PORT_TRIES = 50, /* of one that is no device of the VM's: the interface may be on its way */
 	FLIP_WAIT_MS = 5000,
 	MONITOR_WAIT_MS = 700,
 	LET_BACK_MS = 5000,
@@ -771,6 +772,21 @@ static void without_port(struct vmp_member *m, const char *why)
 	vmp_virt_kill(m->d->virt, m->id);
 }
 
+/* The port of a VM that has run since before could not be taken over: the table may be locked, the kernel short of memory. */
+static void not_taken(struct vmp_member *m, const char *reason)
+{
+	char why[VMP_GATE_REASON + 32];
+
+	if (!m->port_tries)
+		vmp_log(LOG_WARNING, "%s: entry port not taken over, tried again: %s", m->name, reason);
+	if (++m->port_tries < (m->params.entry_mode == VMP_ENTRY_BRIDGE ? PORT_TRIES : HOST_PORT_TRIES)) {
+		m->port_again = true;
+		return;
+	}
+	snprintf(why, sizeof(why), "cannot be taken over (%s)", reason);
+	without_port(m, why);
+}
+
 static void nic_of_dom(struct vmp_member *m)
 {
 	memcpy(m->nic.mac, m->dom->entry_mac, sizeof(m->nic.mac));
@@ -796,10 +812,23 @@ static void make_port(struct vmp_member *m)
 	m->port_ready = false;
 	r = vmp_gate_port_add(m->d->gate, m->id, m->name, &spec, reason, sizeof(reason));
 	if (r < 0 && m->phase == VMP_HOST_RUNNING)
-		without_port(m, reason[0] ? reason : strerror(-r));
+		not_taken(m, reason[0] ? reason : strerror(-r));
 	else if (r < 0)
 		start_failed(m, r == -EEXIST || r == -EINVAL ? VMP_OCF_ERR_INSTALLED : VMP_OCF_ERR_GENERIC,
 			     reason[0] ? reason : strerror(-r));
+}
+
+/* A VM that somebody else has started, or a daemon that died meanwhile: with a port, or it would serve nobody. */
+static void found_port(struct vmp_member *m)
+{
+	struct vmp_gate_info info;
+
+	if (m->phase != VMP_HOST_RUNNING || vmp_gate_port_info(m->d->gate, m->id, &info) != -ENOENT)
+		return;
+	if (m->nic.known || m->params.entry_mode != VMP_ENTRY_BRIDGE)
+		make_port(m);
+	else
+		without_port(m, "is not known");
 }
 
 static void on_job_done(int fd, short revents, void *data)
@@ -1184,20 +1213,6 @@ void vmp_member_vrrp(void *daemon, const char *instance, const char *state)
 	vmp_member_changed(m);
 }
 
-/* The port of a VM that has run since before could not be taken over: the table may be locked, the kernel short of memory. */
-static void not_taken(struct vmp_member *m, const char *reason)
-{
-	char why[VMP_GATE_REASON + 32];
-
-	vmp_log(LOG_WARNING, "%s: entry port not taken over: %s", m->name, reason);
-	if (++m->port_tries < PORT_TRIES) {
-		m->port_again = true;
-		return;
-	}
-	snprintf(why, sizeof(why), "cannot be taken over (%s)", reason);
-	without_port(m, why);
-}
-
 void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev)
 {
 	struct vmp_daemon *d = m->d;
@@ -1220,7 +1235,7 @@ void vmp_member_port_event(struct vmp_member *m, const struct vmp_gate_event *ev
 		m->port_ready = false;
 		if (m->phase == VMP_HOST_PREPARING)
 			start_failed(m, VMP_OCF_ERR_GENERIC, ev->reason);
-		else if (m->phase == VMP_HOST_RUNNING && vmp_gate_port_info(d->gate, m->id, &info) == -ENOENT)
+		else if (m->phase == VMP_HOST_RUNNING && (vmp_gate_port_info(d->gate, m->id, &info) == -ENOENT || !info.ready))
 			not_taken(m, ev->reason);
 		break;
 	case VMP_GATE_EV_PORT_GONE:
@@ -1270,6 +1285,8 @@ void vmp_member_score_done(struct vmp_member *m, bool set, int rc)
 
 static void stopped(struct vmp_member *m)
 {
+	int r;
+
 	m->stop_failed = m->restarting = false;
 	m->member = 0;
 	m->run = (struct vmp_virt_run){ 0 };
@@ -1286,7 +1303,11 @@ static void stopped(struct vmp_member *m)
 	if (!m->start_failed) /* Pacemaker stops what did not start: the reason is still wanted after that */
 		m->fail_reason[0] = '\0';
 	m->guard = vmp_vrrp_guard_stop(m->guard);
-	vmp_gate_port_del(m->d->gate, m->id);
+	r = vmp_gate_port_del(m->d->gate, m->id);
+	if (r == -ENOENT) /* one that was never taken over */
+		r = vmp_gate_forget(m->d->gate, m->id, m->name);
+	if (r < 0 && r != -ENOENT)
+		vmp_log(LOG_ERR, "%s: the entry port that an earlier vmpaird has left cannot be closed: %s", m->name, strerror(-r));
 	vmp_virt_pair_del(m->d->virt, m->id);
 	if (m->d->pcmk && m->rsc[0])
 		vmp_pcmk_score(m->d->pcmk, m->name, m->rsc, NULL, false, 0);
@@ -1499,8 +1520,10 @@ void vmp_member_virt_events(struct vmp_daemon *d)
 				(int)ev.run.pid);
 			if (m->phase == VMP_HOST_IDLE)
 				answer_stop(m);
-			if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE)
+			if (m->phase == VMP_HOST_FAILED || m->phase == VMP_HOST_IDLE) {
 				vm_runs(m, &ev.run, vmp_member_new_id());
+				found_port(m);
+			}
 			break;
 		case VMP_VIRT_EXITED:
 			if (m->phase == VMP_HOST_STOPPING && m->stop_failed && ev.gone)

@@ -238,7 +238,7 @@ static bool forget_gates(struct vmp_daemon *d)
 			i++;
 			continue;
 		}
-		r = vmp_gate_forget(d->gate, name);
+		r = vmp_gate_forget(d->gate, vmp_pair_id(name), name);
 		if (r < 0) {
 			vmp_log(LOG_ERR, "%s: not on this node any more, and its gate cannot be closed: %s; start vmpaird again, or reboot",
 				name, strerror(-r));

@@ -713,7 +713,7 @@ static void adoption(void **state)
 	assert_int_equal(env_count(e, VMP_GATE_EV_PROGRAM_LOST), 0);
 	/* The other pair is nobody's. */
 	assert_string_equal(vmp_gate_leftover(e->g, 0), "pair.1");
-	assert_int_equal(vmp_gate_forget(e->g, "pair.1"), 0);
+	assert_int_equal(vmp_gate_forget(e->g, P1, "pair.1"), 0);
 	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_GONE)->err, 0);
 	assert_false(has_addresses(1));
 	assert_int_not_equal(access(VMP_GATE_BPFFS "/pair%1", F_OK), 0);
@@ -988,6 +988,85 @@ static bool kernel_has_tcx(void)
 	return prog >= 0 && vmp_tcbpf_has_tcx(prog);
 }
 
+/* A live change that cannot be made: nothing of it goes on the interface, what was there stays, and is gated as it was. */
+static void a_failed_change_changes_nothing(void **state)
+{
+	struct env *e = *state;
+	struct vmp_gate_spec sp;
+
+	add(e, P0, 0);
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	run("ip addr add 192.0.2.11/24 dev c1"); /* taken by the host itself */
+	spec(&sp, 1);
+	assert_int_equal(vmp_gate_port_addrs(e->g, P0, sp.addrs, sp.n_addrs), 0);
+	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_FAILED)->err, -EADDRINUSE);
+	run("ip addr del 192.0.2.11/24 dev c1");
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), 0);
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
+	until(has_addresses, 0, true);
+	assert_false(output_has("ip -br addr show brt", "192.0.2.11"));
+	expect(e, 0, true);
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(2)), 0);
+	expect(e, 0, false);
+	expect(e, 1, false);
+	/* And can be made when nothing is in its way. */
+	assert_int_equal(vmp_gate_port_addrs(e->g, P0, sp.addrs, sp.n_addrs), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	assert_int_equal(open_for(e, P0, EPOCH(3), LONG_MS), 0);
+	until(has_addresses, 1, true);
+	expect(e, 1, true);
+	assert_false(has_addresses(0));
+}
+
+/* Our own address with another prefix is no foreign one, neither live nor after a restart. */
+static void another_prefix(void **state)
+{
+	struct env *e = *state;
+	struct vmp_gate_spec sp;
+	char reason[VMP_GATE_REASON] = "";
+
+	add(e, P0, 0);
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	spec(&sp, 0);
+	sp.addrs[1].prefix = 112;
+	assert_int_equal(vmp_gate_port_addrs(e->g, P0, sp.addrs, sp.n_addrs), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	for (uint64_t end = env_now() + 3000 * MS; !output_has("ip -br addr show brt", "2001:db8::a/112");)
+		assert_true(env_now() < end);
+	assert_false(output_has("ip -br addr show brt", "2001:db8::a/64"));
+	env_gate_stop(e);
+	env_gate_start(e);
+	spec(&sp, 0); /* and back meanwhile */
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	assert_int_equal(env_count(e, VMP_GATE_EV_PORT_FAILED), 0);
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
+	until(has_addresses, 0, true);
+	expect(e, 0, true);
+}
+
+/* A pair whose programs cannot be pinned takes back what it has made itself, and nothing of another pair on that interface. */
+static void a_pair_that_fails_beside(void **state)
+{
+	struct env *e = *state;
+	char reason[VMP_GATE_REASON] = "";
+	struct vmp_gate_spec sp;
+	uint64_t end;
+
+	add(e, P0, 0);
+	end = env_now() + 1500 * MS;
+	assert_int_equal(vmp_gate_open(e->g, P0, EPOCH(1), end, end), 0);
+	run("mkdir %s/other %s/other/prog", VMP_GATE_BPFFS, VMP_GATE_BPFFS);
+	spec(&sp, 1);
+	assert_int_equal(vmp_gate_port_add(e->g, P1, "other", &sp, reason, sizeof reason), 0);
+	assert_true(env_wait(e, VMP_GATE_EV_PORT_FAILED)->err < 0);
+	run("rmdir %s/other/prog; rmdir %s/other || true", VMP_GATE_BPFFS, VMP_GATE_BPFFS);
+	env_sleep_until(end);
+	expect(e, 0, false);
+	assert_true(info(e, P0).armed); /* closed by its program alone */
+	assert_int_equal(env_count(e, VMP_GATE_EV_PROGRAM_LOST), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1003,6 +1082,9 @@ int main(void)
 		T(announces),
 		T(addresses_change),
 		T(address_refused),
+		T(a_failed_change_changes_nothing),
+		T(another_prefix),
+		T(a_pair_that_fails_beside),
 		T(interface_recreated),
 		T(adoption),
 		T(bad_specs),
