@@ -724,7 +724,7 @@ static void start_failed(struct vmp_member *m, int ocf, const char *reason)
 	vmp_group_publish_soon(m->d);
 }
 
-/* The digest of every node that runs or starts this pair must be ours. */
+/* The digest of every node that runs or starts this pair must be ours; the last words of one that has gone count no more. */
 static bool digest_agrees(struct vmp_member *m, char *reason, size_t size)
 {
 	char own[2 * VMP_DIGEST_LEN + 1];
@@ -735,7 +735,7 @@ static bool digest_agrees(struct vmp_member *m, char *reason, size_t size)
 		const json_t *p = vmp_group_pair(m->d, m->d->nodes[i].id, m->name);
 		const char *theirs = p ? json_string_value(json_object_get(p, "digest")) : NULL;
 
-		if (m->d->nodes[i].id == m->d->node || !theirs || !*theirs || !strcmp(theirs, own))
+		if (!vmp_group_has(m->d, m->d->nodes[i].id) || m->d->nodes[i].id == m->d->node || !theirs || !*theirs || !strcmp(theirs, own))
 			continue;
 		snprintf(reason, size, "%.100s differs from the one on %.40s: make the file the same on all nodes", m->params.domain,
 			 m->d->nodes[i].name);

@@ -130,8 +130,9 @@ one() { # one FAULT: a row
 	"$1_mend"
 	# shellcheck disable=SC2015
 	wait_for $AFTER_S settled && well=yes || well=no
-	gap=$(probe_worst)
-	[ $well = yes ] || gap="over $gap"
+	gap=$(probe_worst) # of those that have ended
+	uptime_ms
+	[ $well = yes ] || { gap="over $gap" && answers; } || gap="over $((REPLY - t0))"
 	echo "| $product | $what | $gap | $two | $well |"
 }
 

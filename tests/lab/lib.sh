@@ -197,7 +197,8 @@ lab_virtualdomain() { # a VM with the first entry address, as resource "vm" unde
 	local n id
 	for n in $(lab_all); do
 		id=$(lab_node_id "$n")
-		vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "${LAB_ENTRY[0]}/24" "192.168.77.$id/24" > "$LAB_DIR/$n/etc/libvirt/p1.xml"
+		vm_xml p1 "${LAB_ENTRY_MAC[0]}" "p1-$id" "${LAB_ENTRY[0]}/24" "192.168.77.$id/24" |
+			sed "s|</devices>|<panic model='isa'/>&|" > "$LAB_DIR/$n/etc/libvirt/p1.xml" # a panic ends it (on_crash)
 	done
 	on n1 pcs resource create vm ocf:heartbeat:VirtualDomain hypervisor=qemu:///system config=/etc/libvirt/p1.xml \
 		op monitor interval=10s timeout=30s op start timeout=90s op stop timeout=60s meta migration-threshold=1000000 >&2
