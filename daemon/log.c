@@ -79,12 +79,11 @@ int vmp_log_file_open(const char *path)
 	n = S_ISREG(st.st_mode) ? pread(fd, end, sizeof(end), from) : 0;
 	if (n < 0)
 		return -errno;
-	for (ssize_t keep = n; keep > 0; keep--)
-		if (end[keep - 1] == '\n') {
-			if (keep < n && ftruncate(fd, from + keep) < 0)
-				return -errno;
-			break;
-		}
+	while (n > 0 && end[n - 1] != '\n')
+		n--;
+	/* One that is longer than what was read is none of ours: left as it is. */
+	if ((n > 0 || from == 0) && from + n < st.st_size && S_ISREG(st.st_mode) && ftruncate(fd, from + n) < 0)
+		return -errno;
 	return TAKE_FD(fd);
 }
 

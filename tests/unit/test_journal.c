@@ -101,6 +101,11 @@ static void survives_a_restart_and_a_torn_line(void **state)
 	vmp_journal_add(j, "p1", 515, "bound", "after it");
 	vmp_journal_free(j);
 	assert_int_equal(events_in(path), 3); /* and half a line spoils no other */
+	assert_int_equal(truncate(path, 12), 0);
+	assert_int_equal(vmp_journal_new(&j, dir, "n1", warning, sizeof(warning)), 0);
+	vmp_journal_add(j, "p1", 515, "bound", "the first whole one");
+	vmp_journal_free(j);
+	assert_int_equal(events_in(path), 1);
 	unlink(path);
 	rmdir(dir);
 }
