@@ -58,6 +58,7 @@ struct host {
 	int ifindex;
 	unsigned int n;
 	struct vmp_fence_addr addr[VMP_FENCE_HOST_ADDRS];
+	bool doubt; /* as below */
 };
 
 struct vmp_fence {
@@ -66,7 +67,6 @@ struct vmp_fence {
 	unsigned int portid;
 	uint32_t seq;
 	bool no_owner, owned, installed;
-	bool dirty; /* the last change of `armed` may not be in the kernel */
 	bool stands[N_TABLES];
 	uint64_t handle[N_TABLES]; /* of the table in the kernel: another one by that name is not ours */
 	uint64_t rule[N_TABLES][MAX_RULES];
@@ -74,6 +74,9 @@ struct vmp_fence {
 	struct host host[VMP_FENCE_HOSTS];
 	char gated[VMP_FENCE_MAX][IFNAMSIZ];
 	uint32_t armed[VMP_FENCE_MAX];
+	/* Interfaces of which a change of `armed` failed: what the kernel has is not known until the whole table was written. */
+	unsigned int n_doubt;
+	uint32_t doubt[VMP_FENCE_MAX];
 	char tx[BATCH_MAX] __attribute__((aligned(8)));
 	char rx[32768] __attribute__((aligned(8)));
 };
@@ -806,7 +809,11 @@ int vmp_fence_install(struct vmp_fence *f)
 		memcpy(f->rule[t], s.rule, sizeof s.rule);
 	}
 	r = vmp_fence_verify(f);
-	f->dirty = f->dirty && r < 0;
+	if (r >= 0) {
+		f->n_doubt = 0;
+		for (unsigned int i = 0; i < f->n_hosts; i++)
+			f->host[i].doubt = false;
+	}
 	return r;
 }
 
@@ -832,12 +839,14 @@ static int change(struct vmp_fence *f, uint16_t type, const char *ifname, const 
 	return r < 0 ? vmp_fence_install(f) : 0;
 }
 
-static int change_armed(struct vmp_fence *f, uint16_t type, uint32_t ifindex)
+static bool in_doubt(struct vmp_fence *f, uint32_t ifindex, bool add)
 {
-	int r = change(f, type, NULL, &ifindex);
-
-	f->dirty = f->dirty || r < 0;
-	return r;
+	for (unsigned int i = 0; i < f->n_doubt; i++)
+		if (f->doubt[i] == ifindex)
+			return true;
+	if (add && f->n_doubt < VMP_FENCE_MAX) /* arm() takes care that there is room */
+		f->doubt[f->n_doubt++] = ifindex;
+	return false;
 }
 
 static int find_gated(const struct vmp_fence *f, const char *ifname)
@@ -883,26 +892,35 @@ int vmp_fence_ungate(struct vmp_fence *f, const char *ifname)
 int vmp_fence_arm(struct vmp_fence *f, int ifindex)
 {
 	uint32_t key = (uint32_t)ifindex;
+	int r;
 
 	if (ifindex <= 0)
 		return -EINVAL;
 	if (find_armed(f, ifindex) >= 0)
-		return f->dirty ? vmp_fence_install(f) : 0;
-	if (f->n_armed == VMP_FENCE_MAX)
+		return 0;
+	if (f->n_armed == VMP_FENCE_MAX || f->n_doubt == VMP_FENCE_MAX)
 		return -ENOSPC;
 	f->armed[f->n_armed++] = key;
-	return change_armed(f, NFT_MSG_NEWSETELEM, key);
+	r = change(f, NFT_MSG_NEWSETELEM, NULL, &key);
+	if (r < 0) { /* the next try begins anew */
+		f->n_armed--;
+		in_doubt(f, key, true);
+	}
+	return r;
 }
 
 int vmp_fence_disarm(struct vmp_fence *f, int ifindex)
 {
 	uint32_t key = (uint32_t)ifindex;
-	int i = find_armed(f, ifindex);
+	int i = find_armed(f, ifindex), r;
 
 	if (i < 0)
-		return f->dirty ? vmp_fence_install(f) : 0;
+		return in_doubt(f, key, false) ? vmp_fence_install(f) : 0;
 	f->armed[i] = f->armed[--f->n_armed];
-	return change_armed(f, NFT_MSG_DELSETELEM, key);
+	r = change(f, NFT_MSG_DELSETELEM, NULL, &key);
+	if (r < 0)
+		in_doubt(f, key, true);
+	return r;
 }
 
 static struct host *find_host(const struct vmp_fence *f, const char *name)
@@ -990,7 +1008,7 @@ int vmp_fence_host(struct vmp_fence *f, const char *name, int ifindex, const str
 	if (!n)
 		*h = f->host[--f->n_hosts];
 	/* The first group brings the tables, the last one takes them along. */
-	r = !f->installed ? 0 : f->stands[T_INET] != (f->n_hosts > 0) ? -EAGAIN : change_host(f, &old, &new);
+	r = !f->installed ? 0 : f->stands[T_INET] != (f->n_hosts > 0) || old.doubt ? -EAGAIN : change_host(f, &old, &new);
 	if (r < 0)
 		r = vmp_fence_install(f);
 	if (r >= 0)
@@ -1002,7 +1020,8 @@ int vmp_fence_host(struct vmp_fence *f, const char *name, int ifindex, const str
 		*h = old;
 	else if (h)
 		*h = f->host[--f->n_hosts];
-	(void)vmp_fence_install(f);
+	if (vmp_fence_install(f) < 0 && old.n)
+		h->doubt = true;
 	return r;
 }
 

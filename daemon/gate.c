@@ -83,7 +83,7 @@ static struct slot *new_slot(struct vmp_gate *g, uint64_t pair_id, const char *n
 		s->setup = s->waiting = s->adopted = s->s_alarm = s->s_armed = s->s_announce = false;
 		s->s_ifindex = 0;
 		s->s_map_fd = -1;
-		s->n_uplinks = 0;
+		s->n_uplinks = s->s_n_addrs = 0;
 		s->ev_bits = 0;
 		s->ev_reason[0] = '\0';
 		pthread_mutex_unlock(&g->lock);
@@ -163,11 +163,13 @@ static void binding_log(struct vmp_gate *g, const struct slot *s, enum vmp_gate_
 
 static void announce(struct vmp_gate *g, struct slot *s)
 {
+	struct vmp_gate_addr addrs[VMP_GATE_MAX_ADDRS];
 	struct uplink up[MAX_UPLINKS];
+	unsigned int n, n_addrs = s->spec.n_addrs;
 	uint8_t mac[6];
-	unsigned int n;
 
 	memcpy(mac, s->spec.mac, sizeof mac);
+	memcpy(addrs, s->spec.addrs, sizeof addrs);
 	pthread_mutex_lock(&g->lock);
 	n = s->n_uplinks;
 	memcpy(up, s->uplink, sizeof up);
@@ -176,15 +178,17 @@ static void announce(struct vmp_gate *g, struct slot *s)
 		up[0] = (struct uplink){ .ifindex = s->s_ifindex, .carrier = true };
 		n = s->s_ifindex ? 1 : 0;
 		memcpy(mac, s->s_mac, sizeof mac);
+		/* Those that are gated and served, which need not be those that are wanted. */
+		memcpy(addrs, s->s_addrs, sizeof addrs);
+		n_addrs = s->s_n_addrs;
 	}
 	pthread_mutex_unlock(&g->lock);
 	for (unsigned int u = 0; u < n; u++)
-		for (unsigned int i = 0; up[u].carrier && i < s->spec.n_addrs; i++) {
+		for (unsigned int i = 0; up[u].carrier && i < n_addrs; i++) {
 			/* Only under a live lease: after its end the address may be somebody else's. */
 			if (!s->word || word_get(s->word) <= boot_ns())
 				return;
-			(void)vmp_announce_send(g->announce_fd, up[u].ifindex, mac, s->spec.addrs[i].family,
-						s->spec.addrs[i].addr);
+			(void)vmp_announce_send(g->announce_fd, up[u].ifindex, mac, addrs[i].family, addrs[i].addr);
 		}
 }
 
@@ -295,7 +299,7 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 	int err[VMP_GATE_EV_MAX], map_fd, n = 0;
 	char reason[VMP_GATE_REASON];
 	uint64_t pair_id = s->pair_id;
-	bool adopted, forget, removed, again, unmapped = false;
+	bool adopted, forget, removed, again;
 	uint32_t bits, done;
 
 	pthread_mutex_lock(&g->lock);
@@ -320,14 +324,13 @@ static int dispatch_slot(struct vmp_gate *g, struct slot *s)
 		if (r < 0) {
 			bits = (bits & ~BIT(VMP_GATE_EV_PORT_READY)) | BIT(VMP_GATE_EV_PORT_FAILED);
 			err[VMP_GATE_EV_PORT_FAILED] = r;
-			unmapped = true;
 			snprintf(reason, sizeof reason, "cannot map the expiry word: %s", strerror(-r));
 		}
 	}
-	/* A port that never stood is forgotten; one on which only a repair failed stays, and one that the worker has and we
-	 * cannot open. After a removal no other news count. */
+	/* A port that never stood is forgotten; one on which only a repair failed stays, and one that the worker has (its map)
+	 * and we cannot open yet. After a removal no other news count. */
 	forget = (bits & BIT(VMP_GATE_EV_PORT_GONE)) ||
-		 ((bits & BIT(VMP_GATE_EV_PORT_FAILED)) && !s->ready && !unmapped && !removed);
+		 ((bits & BIT(VMP_GATE_EV_PORT_FAILED)) && map_fd < 0 && !s->ready && !removed);
 	if (removed)
 		bits &= BIT(VMP_GATE_EV_PORT_GONE);
 	if ((again || (bits & BIT(VMP_GATE_EV_UPLINK_UP))) && s->open)
@@ -1116,18 +1119,15 @@ static void purge_pins(const char *dir, const char *pair)
 
 static int purge_host(struct purge *p, const char *pair, const struct vmp_gate_spec *sp)
 {
-	uint32_t id[2] = { 0 };
+	uint32_t id[2];
 	bool tcx = true;
 
 	for (int i = 0; i < 2; i++) {
-		CLEANUP_CLOSE int prog = vmp_gate_pin_get(p->dir, pair, i ? "prog-out" : "prog");
 		CLEANUP_CLOSE int link = vmp_gate_pin_get(p->dir, pair, vmp_gate_link_pin[i]);
-		struct vmp_tcbpf_info pi;
 
 		tcx = tcx && link >= 0;
-		if (prog >= 0 && !vmp_tcbpf_prog_info(prog, &pi))
-			id[i] = pi.id;
 	}
+	vmp_gate_pin_prog_ids(p->dir, pair, id);
 	purge_pins(p->dir, pair);
 	return vmp_gate_host_clear(p->link, tcx, sp, id);
 }

@@ -68,6 +68,8 @@ struct slot {
 	enum want want;
 	bool setup, waiting, adopted, s_alarm, s_armed, s_announce;
 	uint8_t s_mac[6];
+	unsigned int s_n_addrs;
+	struct vmp_gate_addr s_addrs[VMP_GATE_MAX_ADDRS]; /* of the spec in effect */
 	struct vmp_gate_spec s_spec;
 	int s_ifindex, s_map_fd;
 	uint64_t done_at_ns;
@@ -141,6 +143,8 @@ __attribute__((format(printf, 4, 5))) int vmp_gate_fail(char *reason, size_t len
 /* --- gate_pins.c --- */
 
 extern const char *const vmp_gate_link_pin[2];
+extern const char *const vmp_gate_prog_pin[2];
+void vmp_gate_pin_prog_ids(const char *base, const char *pair, uint32_t ret[2]); /* of the pinned programs, also where they cannot be adopted; or 0 */
 
 /* what = "map", "prog", "prog-out", "addrs", a link's name, or "" for the pair's directory */
 void vmp_gate_pin_path(const char *base, const char *pair, const char *what, char *ret, size_t len);

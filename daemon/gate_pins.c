@@ -32,6 +32,7 @@ static const char *const kind_pin[] = { [VMP_GATE_TAP] = "tap", [VMP_GATE_HOST] 
 					[VMP_GATE_HOST_OTHER] = "host-other" };
 
 const char *const vmp_gate_link_pin[2] = { "ingress", "egress" };
+const char *const vmp_gate_prog_pin[2] = { "prog", "prog-out" };
 
 /* bpffs reserves dots in names; '%' is no character of a pair's name. */
 static void swap_dots(char *s, char from, char to)
@@ -65,6 +66,16 @@ int vmp_gate_pin_get(const char *base, const char *pair, const char *what)
 
 	vmp_gate_pin_path(base, pair, what, path, sizeof path);
 	return vmp_tcbpf_get(path);
+}
+
+void vmp_gate_pin_prog_ids(const char *base, const char *pair, uint32_t ret[2])
+{
+	for (int i = 0; i < 2; i++) {
+		CLEANUP_CLOSE int fd = vmp_gate_pin_get(base, pair, vmp_gate_prog_pin[i]);
+		struct vmp_tcbpf_info pi;
+
+		ret[i] = fd >= 0 && !vmp_tcbpf_prog_info(fd, &pi) ? pi.id : 0;
+	}
 }
 
 void vmp_gate_pin_remove(const char *base, const char *pair, const char *what)

@@ -104,6 +104,8 @@ static void publish(struct vmp_gate *g, struct slot *s)
 	pthread_mutex_lock(&g->lock);
 	s->s_ifindex = s->w.ifindex;
 	memcpy(s->s_mac, s->w.mac, sizeof s->s_mac);
+	memcpy(s->s_addrs, s->w.spec.addrs, sizeof s->s_addrs);
+	s->s_n_addrs = s->w.spec.n_addrs;
 	s->s_armed = is_armed;
 	s->s_alarm = s->w.alarm;
 	pthread_mutex_unlock(&g->lock);
@@ -267,7 +269,6 @@ void vmp_gate_pins_close(struct pins *p)
 	vmp_close_p(&p->prog[1]);
 }
 
-static const char *const prog_pin[2] = { "prog", "prog-out" };
 
 /* Is this program of our make, and does it use these maps? */
 static bool fits(const struct vmp_gate *g, const struct pins *p, int i, enum vmp_gate_kind kind, uint32_t *ret_id)
@@ -291,7 +292,7 @@ bool vmp_gate_adopt_pins(struct vmp_gate *g, const char *pair, enum vmp_gate_kin
 	struct pins p = {
 		.map = vmp_gate_pin_get(g->dir, pair, "map"),
 		.addrs = host ? vmp_gate_pin_get(g->dir, pair, "addrs") : -1,
-		.prog = { vmp_gate_pin_get(g->dir, pair, prog_pin[0]), vmp_gate_pin_get(g->dir, pair, prog_pin[host]) },
+		.prog = { vmp_gate_pin_get(g->dir, pair, vmp_gate_prog_pin[0]), vmp_gate_pin_get(g->dir, pair, vmp_gate_prog_pin[host]) },
 	};
 
 	/* Errors are no descriptors. */
@@ -382,7 +383,7 @@ static int new_programs(struct vmp_gate *g, struct slot *s, char *reason, size_t
 			return vmp_gate_fail(reason, len, r, "cannot load the gate's program: %s %.120s", strerror(-r), log);
 		s->w.prog_fd[i] = r;
 		r = vmp_tcbpf_prog_info(s->w.prog_fd[i], &pi);
-		r = r || (i && !is_host(s)) ? r : vmp_gate_pin(g->dir, s->name, prog_pin[i], s->w.prog_fd[i]);
+		r = r || (i && !is_host(s)) ? r : vmp_gate_pin(g->dir, s->name, vmp_gate_prog_pin[i], s->w.prog_fd[i]);
 		if (r < 0)
 			return vmp_gate_fail(reason, len, r, "cannot pin the gate's program below %s: %s", g->dir, strerror(-r));
 		s->w.prog_id[i] = pi.id;
@@ -393,13 +394,12 @@ static int new_programs(struct vmp_gate *g, struct slot *s, char *reason, size_t
 /* What cannot be adopted (another version has loaded it) would drop everything behind the filter that takes its place. */
 static void drop_pinned_filters(struct vmp_gate *g, struct slot *s)
 {
-	for (int i = 0; i < 2 && is_host(s) && !g->tcx; i++) {
-		CLEANUP_CLOSE int fd = vmp_gate_pin_get(g->dir, s->name, prog_pin[i]);
-		struct vmp_tcbpf_info pi;
+	uint32_t id[2];
 
-		if (fd >= 0 && !vmp_tcbpf_prog_info(fd, &pi) && pi.id)
-			vmp_link_filter_del(g->link, s->w.ifindex, i == 1, pi.id);
-	}
+	vmp_gate_pin_prog_ids(g->dir, s->name, id);
+	for (int i = 0; i < 2 && is_host(s) && !g->tcx; i++)
+		if (id[i])
+			vmp_link_filter_del(g->link, s->w.ifindex, i == 1, id[i]);
 }
 
 static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *reason, size_t len)
@@ -407,6 +407,7 @@ static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, c
 	struct vmp_gate_spec old;
 	char path[PATH_MAX];
 	struct pins p;
+	bool same;
 	int r;
 
 	if (s->w.prog_fd[0] >= 0) {
@@ -414,8 +415,12 @@ static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, c
 		return 0;
 	}
 	/* Pins made for another device say nothing about this one. */
-	if (!vmp_gate_pin_spec_get(g->dir, s->name, &old) && old.kind == s->w.spec.kind &&
-	    !strcmp(gated_dev(&old), gated_dev(&s->w.spec)) && vmp_gate_adopt_pins(g, s->name, old.kind, &p)) {
+	same = !vmp_gate_pin_spec_get(g->dir, s->name, &old) && old.kind == s->w.spec.kind && !strcmp(gated_dev(&old), gated_dev(&s->w.spec));
+	if (same && old.kind == VMP_GATE_HOST) { /* adopted or not, they may be on the interface, as they were then */
+		memcpy(s->w.applied, old.addrs, sizeof old.addrs);
+		s->w.n_applied = old.n_addrs;
+	}
+	if (same && vmp_gate_adopt_pins(g, s->name, old.kind, &p)) {
 		s->w.map_fd = p.map;
 		s->w.addrs_fd = p.addrs;
 		memcpy(s->w.prog_fd, p.prog, sizeof p.prog);
@@ -423,8 +428,6 @@ static int load_program(struct vmp_gate *g, struct slot *s, bool *ret_adopted, c
 		vmp_gate_know(g, s->w.prog_id);
 		for (int i = 0; g->tcx && i < 2; i++)
 			s->w.link_fd[i] = vmp_gate_pin_get(g->dir, s->name, vmp_gate_link_pin[i]);
-		memcpy(s->w.applied, old.addrs, sizeof old.addrs);
-		s->w.n_applied = old.kind == VMP_GATE_HOST ? old.n_addrs : 0;
 		*ret_adopted = true;
 		return 0;
 	}
@@ -979,14 +982,11 @@ static int equip(struct vmp_gate *g, struct slot *s, bool *ret_adopted, char *re
 
 static int remove_host(struct vmp_gate *g, struct slot *s, char *reason, size_t len)
 {
-	struct pins p;
 	int r, r2;
 
 	/* An earlier process's, never added here. */
-	if (!s->w.prog_id[0] && vmp_gate_adopt_pins(g, s->name, s->w.spec.kind, &p)) {
-		memcpy(s->w.prog_id, p.prog_id, sizeof p.prog_id);
-		vmp_gate_pins_close(&p);
-	}
+	if (!s->w.prog_id[0])
+		vmp_gate_pin_prog_ids(g->dir, s->name, s->w.prog_id);
 	disarm(g, s);
 	unbind_addrs(g, s);
 	r = vmp_gate_host_clear(g->link, g->tcx, &s->w.spec, s->w.prog_id);

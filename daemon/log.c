@@ -48,7 +48,7 @@ int vmp_log_write(int fd, const char *p, size_t len)
 	while (done < len) {
 		ssize_t n = write(fd, p + done, len - done);
 		struct stat st;
-		int r;
+		int r, flags;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -57,7 +57,9 @@ int vmp_log_write(int fd, const char *p, size_t len)
 			continue;
 		}
 		r = n < 0 ? -errno : -EIO;
-		if (done && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size >= done &&
+		flags = fcntl(fd, F_GETFL);
+		/* where the next one goes is the end only with O_APPEND */
+		if (done && flags >= 0 && flags & O_APPEND && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size >= done &&
 		    ftruncate(fd, st.st_size - (off_t)done) < 0)
 			return -errno;
 		return r;
@@ -81,9 +83,9 @@ int vmp_log_file_open(const char *path)
 		return -errno;
 	while (n > 0 && end[n - 1] != '\n')
 		n--;
-	/* One that is longer than what was read is none of ours: left as it is. */
+	/* One that is longer than what was read is none of ours: left as it is; and half a line is better than no log. */
 	if ((n > 0 || from == 0) && from + n < st.st_size && S_ISREG(st.st_mode) && ftruncate(fd, from + n) < 0)
-		return -errno;
+		vmp_log(LOG_WARNING, "%s: half a line at its end stays: %s", path, strerror(errno));
 	return TAKE_FD(fd);
 }
 

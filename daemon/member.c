@@ -823,7 +823,7 @@ static void found_port(struct vmp_member *m)
 {
 	struct vmp_gate_info info;
 
-	if (m->phase != VMP_HOST_RUNNING || vmp_gate_port_info(m->d->gate, m->id, &info) != -ENOENT)
+	if (m->phase != VMP_HOST_RUNNING || (!vmp_gate_port_info(m->d->gate, m->id, &info) && info.ready && !info.alarm))
 		return;
 	if (m->nic.known || m->params.entry_mode != VMP_ENTRY_BRIDGE)
 		make_port(m);
