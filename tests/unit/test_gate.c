@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <net/ethernet.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
@@ -32,6 +34,21 @@
 #define P1 0x1002ULL
 #define EPOCH(n) ((n)*256ULL + 1)
 #define LONG_MS 20000
+
+static int refuse_nft; /* so many transactions to come; the worker's thread counts down */
+ssize_t __real_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, size_t len);
+ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, size_t len);
+ssize_t __wrap_mnl_socket_sendto(const struct mnl_socket *nl, const void *buf, size_t len)
+{
+	const struct nlmsghdr *h = buf;
+
+	if (h->nlmsg_type == NFNL_MSG_BATCH_BEGIN && __atomic_load_n(&refuse_nft, __ATOMIC_SEQ_CST) > 0) {
+		__atomic_fetch_sub(&refuse_nft, 1, __ATOMIC_SEQ_CST);
+		errno = ENOBUFS;
+		return -1;
+	}
+	return __real_mnl_socket_sendto(nl, buf, len);
+}
 
 static unsigned int flags;
 static bool tcx; /* what the gate is expected to use */
@@ -858,6 +875,12 @@ static void word_not_mapped(void **state)
 	assert_int_equal(setrlimit(RLIMIT_AS, &was), 0);
 	assert_int_equal(env_count(e, VMP_GATE_EV_PORT_FAILED), 1);
 	assert_false(info(e, P0).ready);
+	run("ip link set brt down; ip link set brt name brx"); /* nor does the next try, for another reason */
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	for (uint64_t end = env_now() + 5000 * MS; env_count(e, VMP_GATE_EV_PORT_FAILED) < 2 && env_now() < end;)
+		env_pump(e);
+	run("ip link set brx name brt; ip link set brt up");
+	assert_false(info(e, P0).ready);
 	env_add(e, P1, 1); /* not in its place */
 	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
 	for (uint64_t end = env_now() + 5000 * MS; !info(e, P0).ready && env_now() < end;)
@@ -868,6 +891,32 @@ static void word_not_mapped(void **state)
 	assert_int_equal(open_for(e, P1, EPOCH(1), LONG_MS), 0);
 }
 #endif
+
+/* An arm that the kernel refuses is tried again until it is done, and is nothing to another port, which closes as ever. */
+static void fence_refuses(void **state)
+{
+	struct env *e = *state;
+	CLEANUP_CLOSE int guest = -1;
+	uint64_t end;
+
+	env_add(e, P0, 0);
+	env_add(e, P1, 1);
+	guest = env_guest("tap0");
+	__atomic_store_n(&refuse_nft, 1000000, __ATOMIC_SEQ_CST);
+	assert_int_equal(vmp_gate_prepare(e->g, P0, EPOCH(1)), 0);
+	for (end = env_now() + 5000 * MS; __atomic_load_n(&refuse_nft, __ATOMIC_SEQ_CST) > 999990 && env_now() < end;)
+		env_pump(e);
+	assert_int_equal(vmp_gate_close(e->g, P1, 0), 0); /* it was never open */
+	assert_false(info(e, P0).armed);
+	assert_int_equal(env_count(e, VMP_GATE_EV_ALARM), 0);
+	__atomic_store_n(&refuse_nft, 0, __ATOMIC_SEQ_CST);
+	for (end = env_now() + 5000 * MS; !info(e, P0).armed && env_now() < end;)
+		env_pump(e);
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	assert_true(env_passes_out(e, guest));
+	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), 0);
+	assert_false(env_passes_out(e, guest));
+}
 
 /* A close behind a removal does not take its place: the port goes, and that says so. */
 static void closed_while_it_is_removed(void **state)
@@ -1009,6 +1058,7 @@ int main(void)
 		T(adoption),
 		T(closed_before_it_is_ready),
 		T(closed_while_it_is_removed),
+		T(fence_refuses),
 #ifndef __SANITIZE_ADDRESS__
 		T(word_not_mapped),
 #endif

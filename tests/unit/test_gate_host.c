@@ -993,6 +993,8 @@ static void a_failed_change_changes_nothing(void **state)
 {
 	struct env *e = *state;
 	struct vmp_gate_spec sp;
+	uint8_t f[2048];
+	int n;
 
 	add(e, P0, 0);
 	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
@@ -1002,8 +1004,13 @@ static void a_failed_change_changes_nothing(void **state)
 	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_FAILED)->err, -EADDRINUSE);
 	run("ip addr del 192.0.2.11/24 dev c1");
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(1)), 0);
+	while (env_recv(e->outside, f, sizeof f, 0) >= 0)
+		;
 	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
 	until(has_addresses, 0, true);
+	assert_true(is_announced(e, of(0), bridge_mac));
+	while ((n = env_recv(e->outside, f, sizeof f, 0)) >= 0)
+		assert_false(from(f, n, ANY_FROM, AF_INET, of(1)->addrs[0].addr));
 	assert_false(output_has("ip -br addr show brt", "192.0.2.11"));
 	expect(e, 0, true);
 	assert_int_equal(vmp_gate_close(e->g, P0, EPOCH(2)), 0);
@@ -1045,6 +1052,37 @@ static void another_prefix(void **state)
 	expect(e, 0, true);
 }
 
+/* What a daemon of another version has left cannot be taken over: its addresses, with their prefixes of then, and its filters go all the same. */
+static void what_cannot_be_adopted(void **state)
+{
+	struct env *e = *state;
+	char reason[VMP_GATE_REASON] = "";
+	struct vmp_gate_spec sp;
+
+	spec(&sp, 0);
+	sp.addrs[1].prefix = 112;
+	assert_int_equal(vmp_gate_port_add(e->g, P0, "pair.0", &sp, reason, sizeof reason), 0);
+	assert_non_null(env_wait(e, VMP_GATE_EV_PORT_READY));
+	assert_int_equal(open_for(e, P0, EPOCH(1), LONG_MS), 0);
+	for (uint64_t end = env_now() + 3000 * MS; !output_has("ip -br addr show brt", "2001:db8::a/112");)
+		assert_true(env_now() < end);
+	env_gate_stop(e);
+	run("rm %s/pair%%0/map", VMP_GATE_BPFFS);
+	env_gate_start(e);
+	add(e, P0, 0);
+	assert_false(output_has("ip -br addr show brt", "2001:db8::a"));
+	assert_int_equal(open_for(e, P0, EPOCH(2), LONG_MS), 0);
+	until(has_addresses, 0, true);
+	expect(e, 0, true);
+	env_gate_stop(e);
+	run("rm %s/pair%%0/map", VMP_GATE_BPFFS);
+	env_gate_start(e);
+	assert_int_equal(vmp_gate_forget(e->g, P0, "pair.0"), 0);
+	assert_int_equal(env_wait(e, VMP_GATE_EV_PORT_GONE)->err, 0);
+	assert_false(output_has("ip -br addr show brt", "2001:db8::a"));
+	assert_false(output_has("tc filter show dev brt ingress; tc filter show dev brt egress", "vmpair"));
+}
+
 /* A pair whose programs cannot be pinned takes back what it has made itself, and nothing of another pair on that interface. */
 static void a_pair_that_fails_beside(void **state)
 {
@@ -1084,6 +1122,7 @@ int main(void)
 		T(address_refused),
 		T(a_failed_change_changes_nothing),
 		T(another_prefix),
+		T(what_cannot_be_adopted),
 		T(a_pair_that_fails_beside),
 		T(interface_recreated),
 		T(adoption),
