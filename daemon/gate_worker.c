@@ -269,7 +269,6 @@ void vmp_gate_pins_close(struct pins *p)
 	vmp_close_p(&p->prog[1]);
 }
 
-
 /* Is this program of our make, and does it use these maps? */
 static bool fits(const struct vmp_gate *g, const struct pins *p, int i, enum vmp_gate_kind kind, uint32_t *ret_id)
 {
