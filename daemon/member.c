@@ -825,6 +825,7 @@ static void found_port(struct vmp_member *m)
 
 	if (m->phase != VMP_HOST_RUNNING || (!vmp_gate_port_info(m->d->gate, m->id, &info) && info.ready && !info.alarm))
 		return;
+	m->port_tries = 0;
 	if (m->nic.known || m->params.entry_mode != VMP_ENTRY_BRIDGE)
 		make_port(m);
 	else
@@ -1307,7 +1308,7 @@ static void stopped(struct vmp_member *m)
 	if (r == -ENOENT) /* one that was never taken over */
 		r = vmp_gate_forget(m->d->gate, m->id, m->name);
 	if (r < 0 && r != -ENOENT)
-		vmp_log(LOG_ERR, "%s: the entry port that an earlier vmpaird has left cannot be closed: %s", m->name, strerror(-r));
+		vmp_log(LOG_ERR, "%s: the entry port that an earlier vmpaird has left cannot be closed before its lease ends: %s", m->name, strerror(-r));
 	vmp_virt_pair_del(m->d->virt, m->id);
 	if (m->d->pcmk && m->rsc[0])
 		vmp_pcmk_score(m->d->pcmk, m->name, m->rsc, NULL, false, 0);

@@ -251,7 +251,7 @@ tests_unit_test_gate_SOURCES = tests/unit/test_gate.c $(gate_env)
 tests_unit_test_gate_CPPFLAGS = $(TEST_CPPFLAGS)
 tests_unit_test_gate_CFLAGS = $(TEST_CFLAGS)
 tests_unit_test_gate_LDADD = libvmpaird.la $(CMOCKA_LIBS)
-tests_unit_test_gate_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mnl_socket_sendto
+tests_unit_test_gate_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=mnl_socket_sendto,--wrap=vmp_tcbpf_map_mmap
 tests_unit_test_gate_clsact_SOURCES = $(tests_unit_test_gate_SOURCES)
 tests_unit_test_gate_clsact_CPPFLAGS = $(TEST_CPPFLAGS) -DGATE_TEST_CLSACT
 tests_unit_test_gate_clsact_CFLAGS = $(TEST_CFLAGS)
